@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.study.database import open_storage
 from icd.search.study.ledger import Ledger
@@ -45,44 +44,26 @@ EPOCHS, FEW_EPOCHS = 10, 3
 _METHODS = {"next": "next_attempt", "epoch": "on_epoch", "end": "on_finished"}
 
 
-class Timed:
-    """A policy that notes how long each answer takes."""
+class Times:
+    """How long each answer of a driver takes, from now on."""
 
     def __init__(self, driver: SweepController) -> None:
-        self.driver = driver
         self.took: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
         self.cpu: dict[str, list[float]] = {"next": [], "epoch": [], "end": []}
         self.memory: list[tuple[float, float]] = []
+        for kind, name in _METHODS.items():
+            setattr(driver, name, functools.partial(self._call, kind, getattr(driver, name)))
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, kind: str, method: Callable[..., Any], *arguments: Any) -> Any:
         began, busy = time.perf_counter(), time.thread_time()
-        answer = getattr(self.driver, _METHODS[name])(*arguments)
-        if answer is not None or name != "next":
-            self.took[name].append(time.perf_counter() - began)
-            self.cpu[name].append(time.thread_time() - busy)
-        return answer
-
-    def next_attempt(self) -> Attempt | None:
-        given: Attempt | None = self._call("next")
-        return given
-
-    def on_epoch(self, epoch: EpochReport) -> bool:
-        goes_on: bool = self._call("epoch", epoch)
-        return goes_on
-
-    def on_finished(self, outcome: AttemptResult) -> None:
-        self._call("end", outcome)
+        answer = method(*arguments)
+        if answer is not None or kind != "next":
+            self.took[kind].append(time.perf_counter() - began)
+            self.cpu[kind].append(time.thread_time() - busy)
         done = len(self.took["end"])
-        if done % 50 == 0:
+        if kind == "end" and done % 50 == 0:
             self.memory.append((done, synthetic.rss_mb()))
-
-    @property
-    def done(self) -> bool:
-        return self.driver.done
-
-    @property
-    def stopping(self) -> bool:
-        return self.driver.stopping
+        return answer
 
 
 def fill(
@@ -160,23 +141,22 @@ def drive(
         plain = synthetic.document("drive", trials=trials, epochs=epochs, pruner=pruner)
         filled = functools.partial(fill, count=known, base=plain, epochs=epochs)
         began = time.perf_counter()
-        policy = Timed(synthetic.driver_for(folder, plain, before=filled))
-        taken_up = time.perf_counter() - began
-        place = policy.driver.context.folder
+        driver = synthetic.driver_for(folder, plain, before=filled)
+        times, taken_up = Times(driver), time.perf_counter() - began
         follower = None
         if tracker:
-            follower = synthetic.track(policy.driver, folder / "mlflow.db")
+            follower = synthetic.track(driver, folder / "mlflow.db")
         before, began, busy = synthetic.rss_mb(), time.perf_counter(), time.thread_time()
         if workers:
-            executor = LocalExecutor([""] * workers, place / "logs", launch=launch_fake)
+            executor = LocalExecutor([""] * workers, driver.context.folder / "logs", launch=launch_fake)
             executor.start()
             ready = time.perf_counter()
-            executor.run(policy, lambda: None)  # type: ignore[arg-type]
+            executor.run(driver, lambda: None)
             wall = time.perf_counter() - ready
             executor.close()
         else:
-            while (task := policy.next_attempt()) is not None:
-                policy.on_finished(no_op.no_op(task, policy.on_epoch))
+            while (attempt := driver.next_attempt()) is not None:
+                driver.on_finished(no_op.no_op(attempt, driver.on_epoch))
             wall = time.perf_counter() - began
         cpu = time.thread_time() - busy
         row: dict[str, Any] = {
@@ -186,19 +166,19 @@ def drive(
             "trials": trials,
             "known": known,
             "fill_and_take_up_s": taken_up,
-            "epochs": len(policy.took["epoch"]),
+            "epochs": len(times.took["epoch"]),
             "wall_s": wall,
             "ms_per_trial": 1000 * wall / (trials - known),
             "cpu_ms_per_trial": 1000 * cpu / (trials - known),
             "rss_before_mb": before,
             "rss_after_mb": synthetic.rss_mb(),
         }
-        half = policy.memory[len(policy.memory) // 4 :]
+        half = times.memory[len(times.memory) // 4 :]
         row["kb_per_trial"] = 1000 * synthetic.slope(half) if len(half) > 2 else None
-        for kind in policy.took:
-            row[kind] = {**synthetic.spread(policy.took[kind]), "cpu": synthetic.spread(policy.cpu[kind])}
+        for kind in times.took:
+            row[kind] = {**synthetic.spread(times.took[kind]), "cpu": synthetic.spread(times.cpu[kind])}
             row[f"{kind}_p50_ms"], row[f"{kind}_p99_ms"] = row[kind]["p50_ms"], row[kind]["p99_ms"]
-        row["tenths"] = tenths(policy)
+        row["tenths"] = tenths(times)
         if follower is not None:
             row["pending_at_end"] = follower.pending()
             began = time.perf_counter()
@@ -207,16 +187,16 @@ def drive(
         return row
 
 
-def tenths(policy: Timed) -> list[dict[str, float]]:
+def tenths(times: Times) -> list[dict[str, float]]:
     """Say what an ask and an epoch cost, and what memory is taken, in each tenth of the trials."""
     rows: list[dict[str, float]] = []
-    trials, epochs = len(policy.took["next"]), len(policy.took["epoch"])
+    trials, epochs = len(times.took["next"]), len(times.took["epoch"])
     for tenth in range(10):
         asks, told = (slice(tenth * size // 10, (tenth + 1) * size // 10) for size in (trials, epochs))
-        memory = [megabytes for done, megabytes in policy.memory if done <= (tenth + 1) * trials / 10]
-        if policy.took["next"][asks] and policy.took["epoch"][told] and memory:
-            ask, cpu = synthetic.spread(policy.took["next"][asks]), synthetic.spread(policy.cpu["next"][asks])
-            epoch = synthetic.spread(policy.took["epoch"][told])
+        memory = [megabytes for done, megabytes in times.memory if done <= (tenth + 1) * trials / 10]
+        if times.took["next"][asks] and times.took["epoch"][told] and memory:
+            ask, cpu = synthetic.spread(times.took["next"][asks]), synthetic.spread(times.cpu["next"][asks])
+            epoch = synthetic.spread(times.took["epoch"][told])
             rows.append(
                 {
                     "trials": (tenth + 1) * trials // 10,

@@ -62,13 +62,13 @@ def compare(method: str, channels: int, side: int, options: argparse.Namespace) 
     teacher, teacher_head = network(256, 8, generator)
     student.features_BCHW.requires_grad_()
     built, where = PAPER_ROWS[method].build(None), Step(labels_B, labels_B, 240, 0)
-    live, cache = LiveOutputs(teacher, teacher_head), cache_side(teacher, teacher_head, labels_B)
+    live, cache = LiveOutputs(*teacher, teacher_head), cache_side(teacher, teacher_head, labels_B)
 
     def logits() -> Output:  # the head on the whole image is part of every loss
         return Output(student_head(student.features_BCHW.mean((2, 3))), student.features_BCHW, student.features_BCHW)
 
     def ours(its_side: NetworkOutputs) -> Tensor:
-        return torch.stack(list(built(LiveOutputs(logits(), student_head), its_side, where).values())).sum()
+        return torch.stack(list(built(LiveOutputs(*logits(), student_head), its_side, where).values())).sum()
 
     def plain() -> Tensor:
         return loss_of(method, SCALES, logits(), teacher, (student_head, teacher_head), labels_B)

@@ -31,11 +31,11 @@ def metrics_of(config: Mapping[str, Any], epoch: int) -> dict[str, float]:
 
 def no_op(task: Attempt, send: Callable[[EpochReport], bool]) -> AttemptResult:
     """Do an attempt as a worker would, without training: rows in the trial's folder, every epoch said."""
-    epochs = int(task.config["training"]["epochs"])
+    epochs = int(task.runs[""]["training"]["epochs"])
     go = True
     with (task.folder / "metrics.jsonl").open("a") as file:
         for epoch in range(1, epochs + 1):
-            metrics = metrics_of(task.config, epoch)
+            metrics = metrics_of(task.runs[""], epoch)
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
             file.flush()
             go = send(EpochReport(number=task.number, attempt=task.attempt, epoch=epoch, metrics=metrics))

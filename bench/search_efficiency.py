@@ -44,13 +44,15 @@ from icd.search.suggest.samplers import make_pruner, make_sampler
 from icd.search.tracking.tracker import Tracker
 
 EPOCHS, WORKERS = 27, 4
-ARMS = {  # sampler, pruner
-    "auto": ("auto", "successive_halving"),
-    "tpe": ("tpe", "successive_halving"),
-    "random": ("random", "successive_halving"),
-    "hyperband": ("auto", "hyperband"),
-    "median": ("auto", "median"),
-    "none": ("auto", "none"),
+ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # sampler, pruner and what differs from its defaults
+    "auto": ("auto", {"name": "successive_halving"}),
+    "tpe": ("tpe", {"name": "successive_halving"}),
+    "random": ("random", {"name": "successive_halving"}),
+    "hyperband": ("auto", {"name": "hyperband"}),
+    "median": ("auto", {"name": "median"}),
+    "none": ("auto", {"name": "none"}),
+    "control-5": ("auto", {"name": "successive_halving", "control_fraction": 0.05}),
+    "control-0": ("auto", {"name": "successive_halving", "control_fraction": 0}),
 }
 Point = Mapping[str, Any]
 Job = tuple[str, int, str]  # family, seed, arm
@@ -190,7 +192,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
         name="bench",
         template={},
         sampler=SamplerConfig(name=sampler, seed=seed),  # type: ignore[arg-type]
-        pruner=PrunerConfig(name=pruner, min_epochs=3),  # type: ignore[arg-type]
+        pruner=PrunerConfig(min_epochs=3, **pruner),
         budget=Budget(trials=10_000),
     )
     began = time.perf_counter()
@@ -239,15 +241,15 @@ class Workers:
 
     def _begin(self, attempt: Attempt) -> None:
         number = attempt.number
-        self._points[number] = attempt.config
-        self._curves.setdefault(number, self.task.curve(attempt.config, number))
+        self._points[number] = attempt.runs[""]
+        self._curves.setdefault(number, self.task.curve(attempt.runs[""], number))
         self._epochs.setdefault(number, 0)
 
     def _go_on(self, policy: SweepController, attempt: Attempt) -> bool:
         number = attempt.number
         self._epochs[number] = epoch = self._epochs[number] + 1
         metrics = {"val/top1": float(self._curves[number][epoch - 1]), "seconds/epoch": 1.0, "time": 0.0}
-        with (trial_folder(Path(attempt.sweep), number) / "metrics.jsonl").open("a") as file:
+        with (trial_folder(attempt.context.folder, number) / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
         report = EpochReport(number=number, attempt=attempt.attempt, epoch=epoch, metrics=metrics, device="none")
         go = policy.on_epoch(report)

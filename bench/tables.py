@@ -192,18 +192,18 @@ class Workers:
         clock = 0.0
         while True:
             while len(ends) < self.count and (task := policy.next_attempt()) is not None:
-                heapq.heappush(ends, (clock + self.table.value(task.config)[1], task.number, task))
+                heapq.heappush(ends, (clock + self.table.value(task.runs[""])[1], task.number, task))
             if not ends:
                 return
             clock, _, task = heapq.heappop(ends)
-            value = self.table.value(task.config)[0]
+            value = self.table.value(task.runs[""])[0]
             finish(policy, task, [{policy.recorder.curve_metric: value, "seconds/epoch": 1.0, "time": clock}])
             yield value
 
 
 def finish(policy: SweepController, task: Attempt, epochs: list[dict[str, float]]) -> None:
     """Say a trial's epochs and its end as a worker would, its folder written first."""
-    folder = trial_folder(Path(task.sweep), task.number)
+    folder = trial_folder(task.context.folder, task.number)
     go = True
     with (folder / "metrics.jsonl").open("a") as file:
         for epoch, metrics in enumerate(epochs, 1):

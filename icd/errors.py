@@ -74,10 +74,14 @@ class SetupError(IcdError):
 
 
 class DataError(IcdError):
-    """A data set is missing, corrupt or not what it says it is."""
+    """A data set is missing, corrupt or not what it says it is; ``path`` names the value of a file that led there."""
 
     code = "DATA"
     exit_code = 3
+
+    def __init__(self, text: str, path: str = "") -> None:
+        super().__init__(text)
+        self.path = path
 
 
 class NonFiniteLossError(IcdError, ArithmeticError):

@@ -137,7 +137,7 @@ def register_model(
     if build is None:
         return lambda given: register_model(name, given, summary=summary, stems=stems, pretrained=pretrained)
     from icd.models import MODELS
-    from icd.models.measured import measured_row
+    from icd.models.row import measured_row
 
     _check_name("network", name)
     for given in (build, *([] if pretrained is None else [pretrained])):

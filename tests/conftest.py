@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from icd.cli.main import main
 from tests.command import Command, Said
 from tests.support.needs import need, required
 from tests.support.postgres import Postgres, binaries
+
+if TYPE_CHECKING:
+    from tests.crash.served import Harness
 
 # A test belongs to the tier of its folder; what lies in none of these has no tier, and that is an error. Tests of a
 # tier that waits long come first, or one worker of xdist ends alone.
@@ -138,3 +141,33 @@ def token() -> Iterator[Path]:
 
     with secret() as path:
         yield path
+
+
+@pytest.fixture(scope="module")
+def pairs_harness(tmp_path_factory: pytest.TempPathFactory) -> "Harness":
+    """What drives a sweep over two pairs."""
+    from tests.crash.served import Harness
+
+    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pairs(pairs_harness: "Harness", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose sweep over two pairs nobody disturbed."""
+    from tests.support.two_pairs import BOTH
+
+    root = pairs_harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert pairs_harness.drive(root, changes=BOTH).wait() == 0, pairs_harness.errors
+    return root
+
+
+@pytest.fixture(scope="module")
+def confirmed_pairs(
+    pairs_harness: "Harness", undisturbed_pairs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A copy of that root, whose confirmation nobody disturbed either."""
+    from tests.support.two_pairs import ASKED, BOTH
+
+    root = Path(shutil.copytree(undisturbed_pairs, tmp_path_factory.mktemp("confirmed") / "root"))
+    assert pairs_harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, pairs_harness.errors
+    return root

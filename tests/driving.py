@@ -137,7 +137,12 @@ class Hand:
 
     def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:
         """Make a driver on what is open."""
-        context = RunContext(folder=self.folder, root=self.root, gpus_per_trial=self.gpus)
+        context = RunContext(
+            folder=self.folder,
+            root=self.root,
+            stage=source.stage if source is not None else "search",
+            gpus_per_trial=self.gpus,
+        )
         said = self.said
         return SweepController(
             sweep, self.space, self.ledger, self.tracker, self.prepared, context, said.append, source

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext
 from icd.worker.main import serve_pipe
 from tests.crash.forks import Fork, close_all_but, forked
 
@@ -48,7 +48,11 @@ class Book:
     def __init__(self, folder: Path, trials: int, hang_seconds: float = 60.0, attempts: int = 3) -> None:
         self.waiting = [
             Attempt(
-                number=number, attempt=1, config=CONFIG, sweep=str(folder), root=str(folder), hang_seconds=hang_seconds
+                number=number,
+                attempt=1,
+                runs={"": CONFIG},
+                context=RunContext(folder=folder, root=folder, threads=0),
+                hang_seconds=hang_seconds,
             )
             for number in range(trials)
         ]

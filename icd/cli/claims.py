@@ -166,7 +166,7 @@ def benchmark(
     from icd.results.benchmark import entries, run_benchmark
     from icd.results.benchmark_table import FORMATS, read_benchmark, written
     from icd.search import settings_of
-    from icd.training.checkpoints import write_durably
+    from icd.storage.durable import write_durably
 
     document, root = read_yaml(file, overrides), options["root"]
     found = entries(document)

@@ -192,14 +192,14 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
     A network that takes images of one size only is shown without a map where that is neither 32 nor 224 pixels.
     """
     _activate(plugins)
-    from icd.models import MODELS, feature_size
+    from icd.models import MODELS
 
     listed: dict[str, dict[str, Any]] = {}
     for name, row in MODELS.items():
         sizes = {
-            f"{stem} {size} px": list(feature_size(name, stem, size))
+            f"{stem} {size} px": list(row.features(stem, size))
             for stem, size in _SHOWN_SIZES
-            if stem in row.stems and (row.measure is None or row.measure(stem, size)[1])
+            if stem in row.stems and row.features(stem, size)[1]
         }
         listed[name] = {"summary": row.summary, "paper_name": row.paper_name or name, "features": sizes}
     lines = []

@@ -75,7 +75,7 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
     if status.state == "preparing":
         return lines
     lines += [
-        f"trials: {count_text(status.counts, driven=status.driver is not None)}",
+        f"trials: {count_text(status.counts)}",
         f"budget: {budget_text(status)}",
     ]
     if (gain := status.expected_gain) is not None:
@@ -136,10 +136,9 @@ def state_text(status: "SweepStatus") -> str:
     return f"stopped ({why}); continue with '{again}'"
 
 
-def count_text(counts: Mapping[str, int], *, driven: bool = True) -> str:
-    """Write counts in words, zeros left out; what runs in the study was interrupted where nobody drives the sweep."""
-    words = {} if driven else {"running": "interrupted"}
-    return ", ".join(f"{count} {words.get(state, state)}" for state, count in counts.items() if count) or "none"
+def count_text(counts: Mapping[str, int]) -> str:
+    """Write counts in words, zeros left out."""
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
 
 
 def budget_text(status: "SweepStatus") -> str:

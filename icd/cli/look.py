@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
-_STATES = ("running", "complete", "pruned", "failed", "duplicate", "retried")
+_STATES = ("running", "interrupted", "complete", "pruned", "failed", "duplicate", "retried")
 
 
 @click.command(cls=Verb)
@@ -41,14 +41,14 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     from icd.search.core.dead_terms import dead_kinds
     from icd.search.core.records import pareto_front
     from icd.search.study.sweep_index import find, pasted
-    from icd.search.sweep_status import all_statuses, plain_sweep, status_of
+    from icd.search.sweep_status import all_statuses, plain_sweep, records_of, status_of
 
     if name is None:
         _all(all_statuses(root), root, as_json=as_json)
         return
     found = status_of(root, name)
     ledger = None if found.state == "preparing" else find(root, name)
-    records = ledger.records() if ledger else []
+    records = records_of(root, ledger) if ledger else []
     audit = audit_sweep(plain_sweep(ledger), records) if ledger else None
     dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
     front = [record.number for record in pareto_front(records, found.directions)]
@@ -88,13 +88,13 @@ def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", 
     from icd.search.core.dead_terms import noted_terms
     from icd.search.core.records import chosen
     from icd.search.study.sweep_index import find
-    from icd.search.sweep_status import flat_rows, plain_sweep, trial_row
+    from icd.search.sweep_status import flat_rows, plain_sweep, records_of, trial_row
 
     ledger = find(root, name)
     objectives = plain_sweep(ledger)["objectives"]
     metrics = [item["metric"] for item in objectives]
     maximize = objectives[0]["direction"] == "maximize"
-    records = chosen(ledger.records(), states=states, top=top, maximize=maximize)
+    records = chosen(records_of(root, ledger), states=states, top=top, maximize=maximize)
     if as_csv:
         rows = flat_rows(records, metrics)
         header = list(rows[0]) if rows else ["number", "state", *metrics]
@@ -111,8 +111,7 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
     rows = []
     for item in found:
         best = f"{item.best.values[0]:.4g} {item.metrics[0]} (trial {item.best.number})" if item.best else None
-        counts = count_text(item.counts, driven=item.driver is not None)
-        rows.append([item.name, item.state, counts, best, state_text(item).partition(";")[0]])
+        rows.append([item.name, item.state, count_text(item.counts), best, state_text(item).partition(";")[0]])
     headers = ["sweep", "state", "trials", "best", "how"]
     lines = columns(headers, rows, left=headers) if rows else [f"no sweeps in {root}"]
     write([item.to_data() for item in found], lines, as_json=as_json)
@@ -133,7 +132,7 @@ def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     from icd.search.sweep_status import plain_sweep, trial_row
 
     ledger = find(root, name)
-    record, folder = _record(ledger, trial), trial_folder(sweep_folder(root, name), trial)
+    record, folder = _record(root, ledger, trial), trial_folder(sweep_folder(root, name), trial)
     row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
     file = folder / "config.yaml"
     text = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -142,8 +141,10 @@ def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     write({**row, **more, "config": yaml.safe_load(text)}, lines, as_json=as_json)
 
 
-def _record(ledger: "Ledger", number: int) -> "TrialRecord":
-    record = next((record for record in ledger.records() if record.number == number), None)
+def _record(root: Path, ledger: "Ledger", number: int) -> "TrialRecord":
+    from icd.search.sweep_status import records_of
+
+    record = next((record for record in records_of(root, ledger) if record.number == number), None)
     if record is None:
         raise StateError(f"sweep {ledger.name!r} has no trial {number}; see 'icd trials {ledger.name}'")
     return record
@@ -161,7 +162,7 @@ def logs(name: str, trial: int | None, root: Path) -> None:
     ledger, folder = find(root, name), sweep_folder(root, name)
     files = {path.name: path.read_text("utf-8", "replace") for path in sorted(folder.glob("logs/*.log"))}
     if trial is not None:
-        _epochs(_record(ledger, trial), folder)
+        _epochs(_record(root, ledger, trial), folder)
         kept = {file: [line for line in text.splitlines() if _names(line, trial)] for file, text in files.items()}
         files = {file: "\n".join(lines) for file, lines in kept.items()}
     for file, text in files.items():

@@ -18,7 +18,7 @@ from icd.cli.signals import stop_requested, stopping_politely
 from icd.config.sweep import engine_asked
 from icd.search.controller.controller import SweepController
 from icd.search.core.records import TrialRecord, best
-from icd.search.session import Executor
+from icd.search.executors.executor import Executor
 from icd.search.sweep_status import counts_of
 from icd.text import columns
 from icd.training.loop import EpochMetrics, Execution
@@ -85,7 +85,7 @@ class LiveDisplay(_Shown):
         now = time.monotonic()
         if self._driver is None:  # trials that ended before this driver came are no news
             self.records = driver.ledger.records(driver.source.stage)
-            self._told = {record.number for record in self.records if record.state != "running"}
+            self._told = {record.number for record in self.records if not record.unfinished}
         self._driver = driver
         for number in driver.running:
             self._started.setdefault(number, now)
@@ -98,7 +98,7 @@ class LiveDisplay(_Shown):
 
     def _read(self, driver: SweepController) -> None:
         self.records = driver.ledger.records(driver.source.stage)
-        ended = [record for record in self.records if record.state != "running" and record.number not in self._told]
+        ended = [record for record in self.records if not record.unfinished and record.number not in self._told]
         self._told.update(record.number for record in ended)
         if (driver.sweep.budget.trials or len(self.records)) <= _MANY_TRIALS:
             for record in ended:

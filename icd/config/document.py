@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icd.errors import ConfigError, Problem, shorten
+from icd.errors import ConfigError, DataError, Problem, shorten
 
 KeyPath = tuple[str | int, ...]
 Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
@@ -106,6 +106,10 @@ class Document:
                 known = problem.source or not problem.path
                 found.append(problem if known else replace(problem, source=source, line=line))
             raise ConfigError(found) from error
+        except DataError as error:
+            if not error.path:
+                raise
+            raise DataError(str(self.problem(tuple(error.path.split(".")), str(error)))) from error
 
 
 def _written(data: Any, path: KeyPath) -> KeyPath:

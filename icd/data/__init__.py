@@ -6,6 +6,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from icd.data import cifar, digits100, folders, npz
@@ -24,6 +25,8 @@ class DatasetRow:
 
     load: Callable[..., Split]  # load(request, **options); a DataError where files are missing or wrong
     summary: str
+    # look(request): a DataError where the files are plainly not there; it reads none of them
+    look: Callable[[Request], object] = lambda request: None
     num_classes: int | None = None  # None: as many as the files have
     image_size: int | None = None  # of images held in memory, where it is known; None: as the files say
     from_files: bool = False  # whether images are files of any size, decoded when they are shown
@@ -53,18 +56,21 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "cifar10": DatasetRow(
             load=cifar.load_cifar10,
+            look=partial(Request.folder, name="cifar10", fetchable=True),
             summary="60,000 photographs of 32 x 32, 10 classes; can be downloaded",
             num_classes=10,
             image_size=32,
         ),
         "cifar100": DatasetRow(
             load=cifar.load_cifar100,
+            look=partial(Request.folder, name="cifar100", fetchable=True),
             summary="60,000 photographs of 32 x 32, 100 classes; can be downloaded",
             num_classes=100,
             image_size=32,
         ),
         "tiny_imagenet": DatasetRow(
             load=folders.load_tiny_imagenet,
+            look=partial(Request.file_or_folder, name="tiny_imagenet"),
             summary="Tiny-ImageNet: 64 x 64, up to 200 classes; its official val is the test set",
             image_size=64,
             augmentation=RotateFlip(size=64),
@@ -72,6 +78,7 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "cub200": DatasetRow(
             load=folders.load_cub200,
+            look=partial(Request.folder, name="cub200"),
             summary="CUB-200-2011: photographs of birds, shown at 224 x 224",
             from_files=True,
             augmentation=CropFlip(size=224, resize=256),
@@ -79,6 +86,7 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "imagefolder": DatasetRow(
             load=folders.load_imagefolder,
+            look=partial(Request.file_or_folder, name="imagefolder"),
             summary="class folders train/CLASS/* and test/CLASS/* or val/CLASS/* (ImageNet)",
             from_files=True,
             augmentation=RandomResizedCrop(size=224),
@@ -86,6 +94,7 @@ DATASETS: Registry[DatasetRow] = Registry(
         ),
         "npz": DatasetRow(
             load=npz.load,
+            look=partial(Request.file, name="npz"),
             summary="one NPZ file: x_train, y_train, x_test, y_test (uint8 NHWC), class_names",
             needs_path=True,
         ),

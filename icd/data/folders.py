@@ -28,7 +28,7 @@ def load_imagefolder(request: Request) -> Split:
 
     The outer ``val`` folder is what papers report on, so here it is the test set; our val is taken from train.
     """
-    folder = request.file("imagefolder") if request.path else request.folder("imagefolder")
+    folder = request.file_or_folder("imagefolder")
     class_names = class_folders(folder / "train")
     # ImageNet's own `test` has no labels and so no class folders: then `val` it is.
     tests = [part for part in ("test", "val") if class_folders(folder / part)]
@@ -50,7 +50,7 @@ def load_tiny_imagenet(request: Request) -> Split:
     rearrangement (``train/WNID/*``, ``val/WNID/*``). Its test labels were never published, so papers report on the
     official val folder: here that is the test set, and our val is taken from train.
     """
-    root = request.file("tiny_imagenet") if request.path else request.folder("tiny_imagenet")
+    root = request.file_or_folder("tiny_imagenet")
     folder = root / _TINY_FOLDER if (root / _TINY_FOLDER).is_dir() else root
     class_names = class_folders(folder / "train")
     if not class_names or not (folder / "val").is_dir():

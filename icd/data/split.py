@@ -42,17 +42,22 @@ class Request:
         root = self.root or platformdirs.user_cache_path("icd") / "data"
         if not root.is_dir() and not (fetchable and self.download):
             fetch = "run with --download, or " if fetchable else ""
-            raise DataError(f"{name}: the data folder {root} is not there; {fetch}pass --data-root or set ICD_DATA")
+            missing = f"{name}: the data folder {root} is not there; {fetch}pass --data-root or set ICD_DATA"
+            raise DataError(missing, "data")
         return root
 
     def file(self, name: str) -> Path:
         """Give the file or folder that ``path`` names, or say that it is missing."""
         if not self.path:
-            raise DataError(f"{name}: needs `path`; set data.path to its file or folder")
+            raise DataError(f"{name}: needs `path`; set data.path to its file or folder", "data")
         where = (self.root or Path()) / self.path
         if not where.exists():
-            raise DataError(f"{name}: {where} does not exist; correct data.path or --data-root")
+            raise DataError(f"{name}: {where} does not exist; correct data.path or --data-root", "data.path")
         return where
+
+    def file_or_folder(self, name: str) -> Path:
+        """Give what ``path`` names, or without one the data folder, or say that it is missing."""
+        return self.file(name) if self.path else self.folder(name)
 
 
 class ClosedTest:

@@ -7,17 +7,18 @@ Shape key:
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icd.fields import NonNegative, Positive, check_fields
+from icd.fields import Checked, NonNegative, Positive
 from icd.losses.rows import (
-    by_hand,
     in_full_precision,
+    kl_and_gradient,
     log_softened,
+    no_autocast,
     others_and_margin,
     pair_kl,
-    softened_kl,
     with_gradient,
 )
 
@@ -41,8 +42,25 @@ class BaseLoss(Protocol):
         ...
 
 
+class RowLoss(Checked):
+    """A base loss whose rows know nothing of each other, and whose gradient is written down, not recorded."""
+
+    __slots__ = ()
+
+    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
+        """Return the loss of each row, shape [N]."""
+        student_NK = in_full_precision(student_NK)
+        with torch.no_grad(), no_autocast(student_NK):
+            value_N, gradient_NK = self.value_and_gradient(student_NK, in_full_precision(teacher_NK), labels_N)
+        return with_gradient(student_NK, value_N, gradient_NK)
+
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row, [N], and its derivative by the student's logits, [N, K]; autograd is off."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnowledgeDistillation:
+class KnowledgeDistillation(RowLoss):
     r"""KL divergence of softened predictions.
 
     .. math:: \ell_n = T^2 \, KL(softmax(t_n / T) \,\|\, softmax(s_n / T))
@@ -54,16 +72,12 @@ class KnowledgeDistillation:
 
     temperature: Positive = 4.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]; labels are not used."""
-        return softened_kl(student_NK, teacher_NK, self.temperature)
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        return kl_and_gradient(student_NK, teacher_NK, self.temperature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoupledKD:
+class DecoupledKD(RowLoss):
     r"""KL divergence split into "how sure of the target" and "how are the others ranked", weighted apart.
 
     .. math:: \ell_n = \alpha \, TCKD_n + \beta \, NCKD_n, \qquad
@@ -84,38 +98,23 @@ class DecoupledKD:
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]."""
-        return self._weighted(student_NK, teacher_NK, labels_N, self.alpha, self.beta)
-
-    def parts(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Return TCKD and NCKD of each row, T^2 inside, before ``alpha`` and ``beta``."""
-        rows = student_NK, teacher_NK, labels_N
-        return self._weighted(*rows, alpha=1.0, beta=0.0), self._weighted(*rows, alpha=0.0, beta=1.0)
-
-    def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor, alpha: float, beta: float) -> Tensor:
-        student_NK, temperature = in_full_precision(student_NK), self.temperature
-        with by_hand(student_NK):
-            log_NK, gradient_NK, margin_N = others_and_margin(student_NK, labels_N, temperature)
-            gap_NK, teacher_NK, teacher_margin_N = others_and_margin(
-                in_full_precision(teacher_NK), labels_N, temperature
-            )
-            gap_NK.sub_(log_NK)
-            gap_NK.scatter_(1, labels_N.unsqueeze(1), 0.0)  # -inf minus -inf is NaN; the target weighs nothing
-            tckd_N, nckd_N = pair_kl(margin_N, teacher_margin_N), gap_NK.mul_(teacher_NK).sum(dim=1)
-            value_N = temperature**2 * (alpha * tckd_N + beta * nckd_N)
-            # The margin's derivative by s is 1 / T at the target, and -p / T at the others, p among themselves.
-            pull_N1 = (alpha * temperature * (margin_N.sigmoid() - teacher_margin_N.sigmoid())).unsqueeze(1)
-            gradient_NK.mul_(beta * temperature - pull_N1).sub_(teacher_NK, alpha=beta * temperature)
-            gradient_NK.scatter_(1, labels_N.unsqueeze(1), pull_N1)
-        return with_gradient(student_NK, value_N, gradient_NK)
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, beta, temperature = self.alpha, self.beta, self.temperature
+        log_NK, gradient_NK, margin_N = others_and_margin(student_NK, labels_N, temperature)
+        gap_NK, teacher_NK, teacher_margin_N = others_and_margin(teacher_NK, labels_N, temperature)
+        gap_NK.sub_(log_NK)
+        gap_NK.scatter_(1, labels_N.unsqueeze(1), 0.0)  # -inf minus -inf is NaN; the target weighs nothing
+        tckd_N, nckd_N = pair_kl(margin_N, teacher_margin_N), gap_NK.mul_(teacher_NK).sum(dim=1)
+        value_N = temperature**2 * (alpha * tckd_N + beta * nckd_N)
+        # The margin's derivative by s is 1 / T at the target, and -p / T at the others, p among themselves.
+        pull_N1 = (alpha * temperature * (margin_N.sigmoid() - teacher_margin_N.sigmoid())).unsqueeze(1)
+        gradient_NK.mul_(beta * temperature - pull_N1).sub_(teacher_NK, alpha=beta * temperature)
+        gradient_NK.scatter_(1, labels_N.unsqueeze(1), pull_N1)
+        return value_N, gradient_NK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NormalizedKD:
+class NormalizedKD(RowLoss):
     r"""Cross entropy with the teacher's target probability, plus softened cross entropy over the other classes.
 
     .. math:: \ell_n = - p^T_y \log p^S_y \;-\; \gamma T^2 \sum_{c \in C} q^T_c \log q^S_c
@@ -135,23 +134,16 @@ class NormalizedKD:
     gamma: NonNegative = 1.5
     keep_target: bool = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]."""
-        student_NK, teacher_NK = in_full_precision(student_NK), in_full_precision(teacher_NK.detach())
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
         labels_N1, soft_weight = labels_N.unsqueeze(1), self.gamma * self.temperature
         without_N1 = None if self.keep_target else labels_N1
-        with by_hand(student_NK):
-            log_student_NK = F.log_softmax(student_NK, dim=1)
-            target_N1 = F.softmax(teacher_NK, dim=1).gather(1, labels_N1)
-            target_value_N = -(target_N1 * log_student_NK.gather(1, labels_N1)).squeeze(1)
-            gradient_NK = log_student_NK.exp_().mul_(target_N1).scatter_add_(1, labels_N1, -target_N1)
-            log_soft_NK = log_softened(student_NK, self.temperature, without_N1)
-            soft_NK = log_softened(teacher_NK, self.temperature, without_N1).exp_()
-            # A target that is left out is 1 - 1 here, and 1 times 0 in the sum.
-            gradient_NK.add_(log_soft_NK.exp().sub_(soft_NK), alpha=soft_weight)
-            soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
-            value_N = target_value_N - soft_weight * self.temperature * soft_value_N
-        return with_gradient(student_NK, value_N, gradient_NK)
+        log_student_NK = F.log_softmax(student_NK, dim=1)
+        target_N1 = F.softmax(teacher_NK, dim=1).gather(1, labels_N1)
+        target_value_N = -(target_N1 * log_student_NK.gather(1, labels_N1)).squeeze(1)
+        gradient_NK = log_student_NK.exp_().mul_(target_N1).scatter_add_(1, labels_N1, -target_N1)
+        log_soft_NK = log_softened(student_NK, self.temperature, without_N1)
+        soft_NK = log_softened(teacher_NK, self.temperature, without_N1).exp_()
+        # A target that is left out is 1 - 1 here, and 1 times 0 in the sum.
+        gradient_NK.add_(log_soft_NK.exp().sub_(soft_NK), alpha=soft_weight)
+        soft_value_N = soft_NK.mul_(log_soft_NK).sum(dim=1)
+        return target_value_N - soft_weight * self.temperature * soft_value_N, gradient_NK

@@ -13,14 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icd.fields import NonNegative, Positive, check_fields
-from icd.losses.rows import in_full_precision, no_autocast, softened_kl
-
-_TINY = 1e-8  # beside the product of two norms
+from icd.fields import Checked, NonNegative, Positive
+from icd.losses.rows import in_full_precision, kl_and_gradient, no_autocast, with_gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correlations:
+class Correlations(Checked):
     r"""One minus the correlation of probabilities: of an image over the classes, and of a class over the batch.
 
     .. math:: \ell_b = \beta \tau^2 \, (1 - r(q_b, p_b))
@@ -44,9 +42,6 @@ class Correlations:
     beta: NonNegative = 1.0
     gamma: NonNegative = 1.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def __call__(self, student_BPK: Tensor, teacher_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Return the loss of each cell, shape [B, P]; labels are not used."""
         student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
@@ -60,11 +55,11 @@ class Correlations:
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     a, b = a - a.mean(dim=dim, keepdim=True), b - b.mean(dim=dim, keepdim=True)
     lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
-    return (a * b).sum(dim=dim) / (lengths + _TINY)
+    return (a * b).sum(dim=dim) / (lengths + 1e-8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MultiLevel:
+class MultiLevel(Checked):
     r"""KL divergence at several temperatures, and the Gram matrices of probabilities between classes and images.
 
     .. math:: \ell_b = \sum_T \Big[ m \, T^2 \, KL_T(p_b \,\|\, q_b)
@@ -84,9 +79,6 @@ class MultiLevel:
 
     temperature: Positive = 4.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def __call__(self, student_BPK: Tensor, teacher_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Return the loss of each cell, shape [B, P]; labels are not used."""
         image_share_P, class_share_P = self.shares(teacher_BPK)
@@ -102,8 +94,10 @@ class MultiLevel:
         sides = student_BPK, teacher_BPK
         with no_autocast(student_BPK):
             for temperature in (self.temperature, 3.0, 5.0, 2.0, 6.0):  # a temperature that is named twice counts twice
-                value_N = softened_kl(student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1), temperature)
-                instance_BP = instance_BP + value_N.reshape(batch, cells)
+                student_NK, teacher_NK = (side_BPK.flatten(0, 1) for side_BPK in sides)
+                with torch.no_grad():
+                    kl_N, slope_NK = kl_and_gradient(student_NK, teacher_NK, temperature)
+                instance_BP = instance_BP + with_gradient(student_NK, kl_N, slope_NK).reshape(batch, cells)
                 q_PBK, p_PBK = (F.softmax(side_BPK / temperature, dim=2).transpose(0, 1) for side_BPK in sides)
                 classes_P = classes_P + (q_PBK.mT @ q_PBK - p_PBK.mT @ p_PBK).square().sum(dim=(1, 2)) / num_classes
                 images_P = images_P + (q_PBK @ q_PBK.mT - p_PBK @ p_PBK.mT).square().sum(dim=(1, 2)) / batch

@@ -7,6 +7,7 @@ Shape key:
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from icd.errors import ConfigError, Problem
 from icd.kept import kept
 from icd.losses.base import BaseLoss
-from icd.losses.rows import by_hand, in_full_precision, no_autocast, with_gradient
+from icd.losses.rows import in_full_precision, no_autocast, with_gradient
 
 Gram = Literal["cells", "classes", "samples"]
 _SHORTEST = 1e-12  # a shorter row is divided by this, as F.normalize does
@@ -101,25 +102,22 @@ def scale_loss(
     .. math:: L = \frac{1}{B} \sum_b \sum_p c_p \, w_{bp} \, \ell_{bp}, \qquad c_p = 1/P \text{ by default}
 
     A cell is complementary when the teacher is right on the whole image and wrong on the cell, or the other way
-    round; all others are consistent. The student's prediction plays no part.
+    round; all others are consistent. Each kind has its weight w. The student's prediction plays no part.
 
     Source: SDD (Wei et al., CVPR 2024), section 3.3; weights 1 and 2 and the plain mean over cells from its code.
     Deviation: the authors replace a non-finite loss by a zero without gradient; here it stays what it is, and the
     training loop raises.
 
     Args:
-        base_loss: Loss of one row of logits.
+        base_loss: Gives l of all cells.
         student_BPK: Cell logits; receives gradients.
         teacher_BPK: Cell logits of the teacher.
         labels_B: True classes.
         teacher_right_B: Whether the teacher is right on the whole image.
-        consistent_weight: w of cells that agree with the whole image.
-        complementary_weight: w of cells that do not.
+        consistent_weight: w of consistent cells.
+        complementary_weight: w of complementary cells.
         cell_weights_P: c, usually summing to 1.
         cell_right_BP: Whether the teacher is right on each cell; None asks its logits, which must not be rounded.
-
-    Returns:
-        A scalar.
     """
     loss_BP = loss_of_cells(base_loss, student_BPK, teacher_BPK, labels_B)
     if cell_right_BP is None:
@@ -193,9 +191,6 @@ def cluster_loss(
         temperature_squared: Multiply by tau^2, as distillation losses usually do.
         gram: Which similarities are compared.
 
-    Returns:
-        A scalar, before the cluster weight.
-
     Raises:
         ValueError: If scales, weights and cells do not fit together.
     """
@@ -207,38 +202,31 @@ def cluster_loss(
     student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
     factor = temperature**2 if temperature_squared else 1.0
     parts = [
-        (start, scale * scale, factor * weight)
-        for start, scale, weight in zip(_starts(scales), scales, weights, strict=True)
+        (slice(end - scale * scale, end), factor * weight)
+        for end, scale, weight in zip(accumulate(scale * scale for scale in scales), scales, weights, strict=True)
         # A softmax over one number is 1 whatever the number.
         if weight != 0 and not (gram == "cells" and scale == 1)
     ]
     if gram == "cells":
         return _cells_divergence(student_BPK, teacher_BPK, parts, temperature)
     total = student_BPK.new_zeros(())
-    for start, size, weight in parts:
-        student_BMK, teacher_BMK = (side_BPK[:, start : start + size] for side_BPK in (student_BPK, teacher_BPK))
-        total = total + weight * _gram_divergence(student_BMK, teacher_BMK, temperature, gram)
+    for cells, weight in parts:
+        total = total + weight * _gram_divergence(student_BPK[:, cells], teacher_BPK[:, cells], temperature, gram)
     return total
 
 
-def _starts(scales: Sequence[int]) -> list[int]:
-    """Where each scale's cells begin."""
-    return [sum(scale * scale for scale in scales[:place]) for place in range(len(scales))]
-
-
 def _cells_divergence(
-    student_BPK: Tensor, teacher_BPK: Tensor, parts: Sequence[tuple[int, int, float]], temperature: float
+    student_BPK: Tensor, teacher_BPK: Tensor, parts: Sequence[tuple[slice, float]], temperature: float
 ) -> Tensor:
     r"""Sum of the divergences of the cells' Gram matrices, with its gradient.
 
     With unit rows X, G = X X^T and D = dL/dG = w / (tau B) * (softmax(G / tau) - softmax(G^T / tau)):
     dL/dX = (D + D^T) X, and the part along X is removed when the length is divided out.
     """
-    with by_hand(student_BPK):
+    with torch.no_grad(), no_autocast(student_BPK):
         value = student_BPK.new_zeros(())
         gradient_BPK = torch.zeros_like(student_BPK)
-        for start, size, weight in parts:
-            cells = slice(start, start + size)
+        for cells, weight in parts:
             norm_BM1 = torch.linalg.vector_norm(student_BPK[:, cells], dim=2, keepdim=True).clamp_min_(_SHORTEST)
             unit_BMK, teacher_BMK = student_BPK[:, cells] / norm_BM1, F.normalize(teacher_BPK[:, cells], dim=2)
             log_BMM = F.log_softmax((unit_BMK @ unit_BMK.mT).div_(temperature), dim=2)
@@ -254,10 +242,11 @@ def _cells_divergence(
 
 
 def _gram_divergence(student_BMK: Tensor, teacher_BMK: Tensor, temperature: float, gram: Gram) -> Tensor:
-    student_BMK, teacher_BMK = F.normalize(student_BMK, dim=2), F.normalize(teacher_BMK, dim=2)
     with no_autocast(student_BMK):
-        log_student = F.log_softmax(_gram_rows(student_BMK, gram) / temperature, dim=-1)
-        log_teacher = F.log_softmax(_gram_rows(teacher_BMK, gram) / temperature, dim=-1)
+        log_student, log_teacher = (
+            F.log_softmax(_gram_rows(F.normalize(side_BMK, dim=2), gram) / temperature, dim=-1)
+            for side_BMK in (student_BMK, teacher_BMK)
+        )
     return (log_teacher.exp() * (log_teacher - log_student)).sum() / student_BMK.shape[0]
 
 
@@ -265,7 +254,7 @@ def _gram_rows(unit_BMK: Tensor, gram: Gram) -> Tensor:
     if gram == "classes":
         return unit_BMK.unsqueeze(3) * unit_BMK.unsqueeze(2)
     unit_MBK = unit_BMK.transpose(0, 1)
-    return unit_MBK @ unit_MBK.transpose(1, 2)
+    return unit_MBK @ unit_MBK.mT
 
 
 def paper_scale_weights(scales: Sequence[int]) -> tuple[float, ...]:

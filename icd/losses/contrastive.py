@@ -15,8 +15,6 @@ from icd.losses.rows import in_full_precision, no_autocast
 
 ContrastMode = Literal["exact", "relaxed"]
 
-_NCE_EPSILON = 1e-7
-
 
 class ContrastiveMemory(nn.Module):
     r"""Two trainable embeddings and a memory of every training image's embedding on both sides.
@@ -25,17 +23,15 @@ class ContrastiveMemory(nn.Module):
               nce(x) = -\frac{1}{B} \sum_b \left[ \log \frac{x_{b0}}{x_{b0} + c + \epsilon}
                        + \sum_{j \ge 1} \log \frac{c}{x_{bj} + c + \epsilon} \right], \quad c = k / n
 
-    The student's embedding is compared with the teacher's memory and the other way round; the loss is the sum. Z is
-    set once for each side, at the first step ever, to n times the mean unnormalised score. After the step the rows of
-    the batch move towards their new embedding and are normalised again.
+    with n the number of training images. The student's embedding is compared with the teacher's memory and the other
+    way round; the loss is the sum. Z is set once for each side, at the first step ever, to n times the mean
+    unnormalised score. After the step the rows of the batch move towards their new embedding and are normalised again.
 
     Source: Tian et al., ICLR 2020 (CRD); constants and the fixed Z from RepDistiller.
-    Deviation: none. As there, temperature and Z live in float32 whatever the dtype of the features.
+    Deviation: none. As there, temperature and Z live in float32 whatever the dtype of the features. Rows are normalised
+    with torch's 1e-12, which acts on an exact zero row only; the authors have no epsilon.
 
     Args:
-        student_channels: Width of the student's pooled feature.
-        teacher_channels: Width of the teacher's pooled feature.
-        num_images: n, number of training images.
         width: D.
         temperature: tau.
         momentum: How much of the old memory row stays.
@@ -81,8 +77,8 @@ class ContrastiveMemory(nn.Module):
             contrasts_BJ: Positions to compare with, the positive in column 0.
         """
         with no_autocast(student_BC):
-            student_BD = _unit(self.student_embedding(in_full_precision(student_BC)))
-            teacher_BD = _unit(self.teacher_embedding(in_full_precision(teacher_BC.detach())))
+            student_BD = F.normalize(self.student_embedding(in_full_precision(student_BC)), dim=1)
+            teacher_BD = F.normalize(self.teacher_embedding(in_full_precision(teacher_BC.detach())), dim=1)
             student_loss = self._side(0, self.teacher_memory, student_BD, contrasts_BJ)
             teacher_loss = self._side(1, self.student_memory, teacher_BD, contrasts_BJ)
             with torch.no_grad():
@@ -102,7 +98,7 @@ class ContrastiveMemory(nn.Module):
 
     def _remember(self, memory_ND: Tensor, indices_B: Tensor, embedding_BD: Tensor) -> None:
         mixed_BD = self.momentum * memory_ND[indices_B] + (1 - self.momentum) * embedding_BD
-        memory_ND[indices_B] = _unit(mixed_BD).to(memory_ND.dtype)
+        memory_ND[indices_B] = F.normalize(mixed_BD, dim=1).to(memory_ND.dtype)
 
 
 def nce_loss(scores_BJ: Tensor, *, num_images: int) -> Tensor:
@@ -115,7 +111,7 @@ def nce_loss(scores_BJ: Tensor, *, num_images: int) -> Tensor:
     """
     batch, columns = scores_BJ.shape
     noise = (columns - 1) / num_images
-    denominator_BJ = scores_BJ + noise + _NCE_EPSILON
+    denominator_BJ = scores_BJ + noise + 1e-7
     positive = (scores_BJ[:, 0] / denominator_BJ[:, 0]).log().sum()
     negatives = (noise / denominator_BJ[:, 1:]).log().sum()
     return -(positive + negatives) / batch
@@ -146,8 +142,3 @@ def draw_contrasts(
         positive = index if mode == "exact" else generator.choice(np.flatnonzero(same))
         rows.append(np.concatenate([[positive], negatives]))
     return np.stack(rows)
-
-
-def _unit(rows_BD: Tensor) -> Tensor:
-    # The authors divide by the norm without an epsilon; normalize's 1e-12 acts on an exact zero row only.
-    return F.normalize(rows_BD, dim=1)

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icd.fields import NonNegative, Positive, check_fields
-from icd.losses.rows import by_hand, in_full_precision, kl_and_gradient, others_and_margin, pair_kl, with_gradient
+from icd.fields import NonNegative, Positive
+from icd.losses.base import RowLoss
+from icd.losses.rows import kl_and_gradient, others_and_margin, pair_kl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformedTeacher:
+class TransformedTeacher(RowLoss):
     r"""KL divergence from the teacher's probabilities raised to a power; the student has no temperature.
 
     .. math:: \ell_n = w_n \, KL(\tilde p \,\|\, softmax(s_n)), \qquad
@@ -37,23 +38,17 @@ class TransformedTeacher:
     power: Positive = 0.1
     weighted: bool = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]; labels are not used."""
-        student_NK = in_full_precision(student_NK)
-        with by_hand(student_NK):
-            powered_NK = F.log_softmax(in_full_precision(teacher_NK), dim=1) * self.power
-            value_N, gradient_NK = kl_and_gradient(student_NK, powered_NK, 1.0)
-            if self.weighted:
-                weight_N = powered_NK.logsumexp(dim=1).exp()
-                value_N, gradient_NK = value_N * weight_N, gradient_NK * weight_N.unsqueeze(1)
-        return with_gradient(student_NK, value_N, gradient_NK)
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        powered_NK = F.log_softmax(teacher_NK, dim=1) * self.power
+        value_N, gradient_NK = kl_and_gradient(student_NK, powered_NK, 1.0)
+        if not self.weighted:
+            return value_N, gradient_NK
+        weight_N = powered_NK.logsumexp(dim=1).exp()
+        return value_N * weight_N, gradient_NK * weight_N.unsqueeze(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefinedLogits:
+class RefinedLogits(RowLoss):
     r"""How sure the student is of the label, as sure as the teacher of its best class; and the classes below the label.
 
     .. math:: \ell_n = \alpha T_a^2 \, KL([m, 1-m] \,\|\, [q_y, 1-q_y])
@@ -81,36 +76,26 @@ class RefinedLogits:
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]."""
-        student_NK, labels_N1 = in_full_precision(student_NK), labels_N.unsqueeze(1)
-        with by_hand(student_NK):
-            teacher_NK = in_full_precision(teacher_NK)
-            first_N, gradient_NK = self._of_the_target(student_NK, teacher_NK, labels_N)
-            # A finite number, so that a row that keeps no class is uniform on both sides: no loss and no gradient.
-            none_kept, dropped_NK = torch.finfo(student_NK.dtype).min / 4, teacher_NK >= teacher_NK.gather(1, labels_N1)
-            student_below_NK, teacher_below_NK = (
-                side_NK.masked_fill(dropped_NK, none_kept) for side_NK in (student_NK, teacher_NK)
-            )
-            second_N, below_NK = kl_and_gradient(student_below_NK, teacher_below_NK, self.temperature)
-            gradient_NK.add_(below_NK.masked_fill_(dropped_NK, 0.0), alpha=self.beta)
-        return with_gradient(student_NK, self.alpha * first_N + self.beta * second_N, gradient_NK)
-
-    def _of_the_target(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the first part before ``alpha``, and its gradient with it."""
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        labels_N1 = labels_N.unsqueeze(1)
+        # How sure of the label: the first part, and its gradient.
         temperature = self.temperature if self.target_temperature is None else self.target_temperature
         _, others_NK, margin_N = others_and_margin(student_NK, labels_N, temperature)
         _, _, teacher_margin_N = others_and_margin(teacher_NK, teacher_NK.argmax(dim=1), temperature)
+        first_N = temperature**2 * pair_kl(margin_N, teacher_margin_N)
         pull_N1 = (self.alpha * temperature * (margin_N.sigmoid() - teacher_margin_N.sigmoid())).unsqueeze(1)
-        gradient_NK = others_NK.mul_(-pull_N1).scatter_(1, labels_N.unsqueeze(1), pull_N1)
-        return temperature**2 * pair_kl(margin_N, teacher_margin_N), gradient_NK
+        gradient_NK = others_NK.mul_(-pull_N1).scatter_(1, labels_N1, pull_N1)
+        # The classes below the label. The least number is finite, so that a row that keeps no class is uniform on both
+        # sides: no loss and no gradient.
+        least, dropped_NK = torch.finfo(student_NK.dtype).min / 4, teacher_NK >= teacher_NK.gather(1, labels_N1)
+        below_NK, teacher_below_NK = (side_NK.masked_fill(dropped_NK, least) for side_NK in (student_NK, teacher_NK))
+        second_N, second_NK = kl_and_gradient(below_NK, teacher_below_NK, self.temperature)
+        gradient_NK.add_(second_NK.masked_fill_(dropped_NK, 0.0), alpha=self.beta)
+        return self.alpha * first_N + self.beta * second_N, gradient_NK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlphaBetaDivergence:
+class AlphaBetaDivergence(RowLoss):
     r"""Divergence between softened predictions with one exponent on each side.
 
     .. math:: \ell_n = -\frac{1}{\alpha\beta} \sum_k \left[ p_k^\alpha q_k^\beta
@@ -135,19 +120,12 @@ class AlphaBetaDivergence:
     alpha: NonNegative = 0.5
     beta: NonNegative = 0.5
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N]; labels are not used."""
-        student_NK = in_full_precision(student_NK)
-        with by_hand(student_NK):
-            log_q_NK = F.log_softmax(student_NK / self.temperature, dim=1)
-            log_p_NK = F.log_softmax(in_full_precision(teacher_NK) / self.temperature, dim=1)
-            value_NK, slope_NK = self._terms(log_p_NK, log_q_NK)
-            # The slope is by log q; the softmax takes away its mean under q.
-            gradient_NK = slope_NK - log_q_NK.exp() * slope_NK.sum(dim=1, keepdim=True)
-        return with_gradient(student_NK, value_NK.sum(dim=1), gradient_NK / self.temperature)
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        log_q_NK, log_p_NK = (F.log_softmax(side_NK / self.temperature, dim=1) for side_NK in (student_NK, teacher_NK))
+        value_NK, slope_NK = self._terms(log_p_NK, log_q_NK)
+        # The slope is by log q; the softmax takes away its mean under q.
+        gradient_NK = slope_NK - log_q_NK.exp() * slope_NK.sum(dim=1, keepdim=True)
+        return value_NK.sum(dim=1), gradient_NK / self.temperature
 
     def _terms(self, log_p_NK: Tensor, log_q_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Give the terms of the sum and their derivatives by log q."""

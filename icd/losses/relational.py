@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icd.fields import NonNegative, Positive, Range, check_fields
-from icd.losses.rows import by_hand, in_full_precision, is_target, kl_and_gradient, no_autocast, pair_kl, with_gradient
+from icd.fields import NonNegative, Positive, Range
+from icd.losses.base import RowLoss
+from icd.losses.rows import in_full_precision, kl_and_gradient, no_autocast, pair_kl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalRelations:
+class LocalRelations(RowLoss):
     r"""KL divergences over all pairs of the student's top classes, and over all classes outside the top.
 
     .. math:: \ell_n = \alpha \frac{\sum_{i<j} w_{ij} \, l_{ij} + w_{full} \, l_{1..k}}{k(k-1)/2 + 1}
@@ -28,7 +29,8 @@ class LocalRelations:
 
     Source: LDRLD, arXiv 2507.15911; constants a = 2, b = 1.5, r = 0.05 from its code, ``distiller_zoo/LDRLD.py``.
     Deviation: none from the code; with k = 2 the full set is the one pair again and gets its weight, as there.
-    The code walks over the subsets recursively and fails from k = 45 on; this does not.
+    The code walks over the subsets recursively and fails from k = 45 on; this does not. More than there are classes is
+    a ValueError.
     """
 
     title: ClassVar[str] = "LDRLD, arXiv 2507.15911"
@@ -42,42 +44,26 @@ class LocalRelations:
     rank_decay: NonNegative = 0.05
     full_weight: NonNegative = 1.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
-        """Return the loss of each row, shape [N].
-
-        Raises:
-            ValueError: If ``k`` is larger than the number of classes.
-        """
-        return self._weighted(student_NK, teacher_NK, self.alpha, self.beta)
-
-    def parts(self, student_NK: Tensor, teacher_NK: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the local part and the remaining-classes part of each row, before ``alpha`` and ``beta``."""
-        return self._weighted(student_NK, teacher_NK, 1.0, 0.0), self._weighted(student_NK, teacher_NK, 0.0, 1.0)
-
-    def _weighted(self, student_NK: Tensor, teacher_NK: Tensor, alpha: float, beta: float) -> Tensor:
+    def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
         num_classes = student_NK.shape[1]
         if self.k > num_classes:
             raise ValueError(f"k <= number of classes ({num_classes}) must hold, but got {self.k}")
-        student_NK = in_full_precision(student_NK)
-        with by_hand(student_NK):
-            teacher_NK = in_full_precision(teacher_NK)
-            top_Nk = student_NK.topk(self.k, dim=1).indices
-            local_N, local_Nk = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
-            # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
-            without_Nk = top_Nk if self.k < num_classes else None
-            rest_N, gradient_NK = kl_and_gradient(student_NK, teacher_NK, self.temperature, without_Nk)
-            gradient_NK.mul_(beta).scatter_add_(1, top_Nk, local_Nk.mul_(alpha))
-        return with_gradient(student_NK, alpha * local_N + beta * rest_N, gradient_NK)
+        top_Nk = student_NK.topk(self.k, dim=1).indices
+        local_N, local_Nk = self._local(student_NK.gather(1, top_Nk), teacher_NK.gather(1, top_Nk))
+        # With every class in the top the authors' mask shifts all logits alike: plain KD over all classes.
+        without_Nk = top_Nk if self.k < num_classes else None
+        rest_N, gradient_NK = kl_and_gradient(student_NK, teacher_NK, self.temperature, without_Nk)
+        gradient_NK.mul_(self.beta).scatter_add_(1, top_Nk, local_Nk.mul_(self.alpha))
+        return self.alpha * local_N + self.beta * rest_N, gradient_NK
 
     def _local(self, student_Nk: Tensor, teacher_Nk: Tensor) -> tuple[Tensor, Tensor]:
         """Give the local part and its gradient by the student's top logits."""
-        first_P, second_P = torch.triu_indices(self.k, self.k, offset=1, device=student_Nk.device)
-        weight_P = self._pair_weights(first_P, second_P, student_Nk.dtype)
+        rank_k = torch.arange(self.k, device=student_Nk.device, dtype=student_Nk.dtype)
+        first_P, second_P = rank_k[torch.triu_indices(self.k, self.k, offset=1, device=rank_k.device)]
+        inverse_rank_P = self.rank_scale / (self.rank_offset + second_P - first_P)
+        weight_P = inverse_rank_P * torch.exp(-self.rank_decay * (first_P + second_P + 2))
         # +1 and -1 at a pair's two classes: products are faster than picking, and add in one order on any device.
-        sign_Pk = (is_target(first_P, self.k).int() - is_target(second_P, self.k).int()).to(student_Nk)
+        sign_Pk = (rank_k == first_P[:, None]).to(rank_k) - (rank_k == second_P[:, None]).to(rank_k)
         gap_NP, teacher_gap_NP = (side_Nk @ sign_Pk.T / self.temperature for side_Nk in (student_Nk, teacher_Nk))
         full_weight = weight_P[0] if self.k == 2 else self.full_weight
         full_N, full_Nk = kl_and_gradient(student_Nk, teacher_Nk, self.temperature)
@@ -85,11 +71,6 @@ class LocalRelations:
         pull_NP = (gap_NP.sigmoid() - teacher_gap_NP.sigmoid()) * (self.temperature * weight_P)
         gradient_Nk = pull_NP @ sign_Pk + full_weight * full_Nk
         return value_N / (weight_P.numel() + 1), gradient_Nk / (weight_P.numel() + 1)
-
-    def _pair_weights(self, first_P: Tensor, second_P: Tensor, dtype: torch.dtype) -> Tensor:
-        first_P, second_P = first_P.to(dtype), second_P.to(dtype)
-        inverse_rank_P = self.rank_scale / (self.rank_offset + second_P - first_P)
-        return inverse_rank_P * torch.exp(-self.rank_decay * (first_P + second_P + 2))
 
 
 def similarity_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:

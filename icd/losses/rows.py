@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_DEVIATION_FLOOR = 1e-7
-
 
 class _Known(torch.autograd.Function):
     @staticmethod
@@ -51,21 +49,9 @@ def no_autocast(like: Tensor) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def by_hand(like: Tensor) -> Iterator[None]:
-    """Compute a value and its gradient: nothing is recorded, nothing is made less precise."""
-    with torch.no_grad(), no_autocast(like):
-        yield
-
-
 def in_full_precision(logits: Tensor) -> Tensor:
     """Give half-precision logits as float32; a softmax in float16 overflows at 65504 and loses digits long before."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
-def is_target(labels_N: Tensor, num_classes: int) -> Tensor:
-    """Mark each row's target class, shape [N, K]."""
-    return torch.arange(num_classes, device=labels_N.device) == labels_N.unsqueeze(1)
 
 
 def log_softened(logits_NK: Tensor, temperature: float, without_Nk: Tensor | None = None) -> Tensor:
@@ -81,23 +67,14 @@ def log_softened(logits_NK: Tensor, temperature: float, without_Nk: Tensor | Non
     return F.log_softmax(softened_NK, dim=1).scatter_(1, without_Nk, 0.0)
 
 
-def softened_kl(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
-    r"""KL divergence of softened predictions of each row.
-
-    .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
-    """
-    student_NK = in_full_precision(student_NK)
-    with by_hand(student_NK):
-        value_N, gradient_NK = kl_and_gradient(student_NK, in_full_precision(teacher_NK), temperature)
-    return with_gradient(student_NK, value_N, gradient_NK)
-
-
 def kl_and_gradient(
     student_NK: Tensor, teacher_NK: Tensor, temperature: float, without_Nk: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What ``softened_kl`` is made of, over the classes not listed in ``without_Nk``; for use without autograd.
+    r"""KL divergence of softened predictions of each row, and its derivative by the student; for use without autograd.
 
-    Both sides are normalised over the classes that remain; a row with one class left gives zero.
+    .. math:: T^2 \, KL(p^T \,\|\, p^S), \qquad \partial / \partial s = T \, (p^S - p^T)
+
+    Both sides are normalised over the classes not listed in ``without_Nk``; a row with one class left gives zero.
     """
     log_student_NK = log_softened(student_NK, temperature, without_Nk)
     log_teacher_NK = log_softened(teacher_NK, temperature, without_Nk)
@@ -139,4 +116,4 @@ def standardized(logits: Tensor) -> Tensor:
     logits = in_full_precision(logits)
     with no_autocast(logits):
         deviation = logits.std(dim=-1, keepdim=True)
-        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + _DEVIATION_FLOOR)
+        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + 1e-7)

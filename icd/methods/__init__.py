@@ -16,7 +16,7 @@ from icd.losses import (
     RefinedLogits,
     TransformedTeacher,
 )
-from icd.methods.base import BuiltMethod, LiveOutputs, Method, MethodSetup, NetworkOutputs, Step
+from icd.methods.base import LiveOutputs, Method, MethodSetup, NetworkOutputs, Step
 from icd.methods.cells import CellDistillation
 from icd.methods.features import ContrastiveRepresentation, SimilarityPreserving
 from icd.methods.supervised import CrossEntropy
@@ -80,7 +80,6 @@ PAPER_ROWS: Mapping[str, Method] = {
 __all__ = [
     "METHODS",
     "PAPER_ROWS",
-    "BuiltMethod",
     "CellDistillation",
     "ContrastiveRepresentation",
     "CrossEntropy",

@@ -13,9 +13,9 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icd.fields import Checked
 from icd.losses.cells import cell_logits
 from icd.losses.rows import in_full_precision, no_autocast
-from icd.models.output import Output
 
 
 class NetworkOutputs(Protocol):
@@ -44,38 +44,27 @@ class NetworkOutputs(Protocol):
 
 
 class LiveOutputs(NamedTuple):
-    """A side that was just computed by its network.
+    """A side that was just computed by its network: the fields of its ``Output``, and what makes cells of them.
 
     Attributes:
         exact: Whether its cells are computed in full precision, whatever the caller's automatic mixed precision.
     """
 
-    output: Output
+    logits_BK: Tensor
+    features_BCHW: Tensor
+    block_BCHW: Tensor
     head: nn.Linear
     exact: bool = False
 
-    @property
-    def logits_BK(self) -> Tensor:
-        return self.output.logits_BK
-
-    @property
-    def features_BCHW(self) -> Tensor:
-        return self.output.features_BCHW
-
-    @property
-    def block_BCHW(self) -> Tensor:
-        return self.output.block_BCHW
-
     def cells(self, scales: Sequence[int], grid: int | None) -> Tensor:
-        features_BCHW = self.output.features_BCHW
-        with no_autocast(features_BCHW) if self.exact else nullcontext():
-            return cell_logits(features_BCHW, self.head, scales, grid=grid)
+        with no_autocast(self.features_BCHW) if self.exact else nullcontext():
+            return cell_logits(self.features_BCHW, self.head, scales, grid=grid)
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         return cells_BPK.argmax(dim=2) == labels_B.unsqueeze(1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:
-        return self.output.logits_BK.argmax(dim=1) == labels_B
+        return self.logits_BK.argmax(dim=1) == labels_B
 
 
 class Step(NamedTuple):
@@ -104,14 +93,6 @@ class MethodSetup:
     seed: int
 
 
-class BuiltMethod(Protocol):
-    """A method ready to train: an ``nn.Module`` whose ``parameters()`` are its own, never a network's."""
-
-    def __call__(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
-        """Return named terms, each a scalar with its weight and warm-up inside; the loss is their sum."""
-        ...
-
-
 class Method(Protocol):
     """A method's settings: a frozen dataclass that builds the module."""
 
@@ -119,8 +100,35 @@ class Method(Protocol):
     needs_teacher: ClassVar[bool]
 
     def build(self, setup: MethodSetup | None) -> nn.Module:
-        """Make the module; ``setup`` may be None for methods without weights of their own."""
+        """Make the module that is called with the student's outputs, the teacher's or None, and a ``Step``.
+
+        It returns named terms, each a scalar with its weight and warm-up inside; the loss is their sum. Its
+        ``parameters()`` are its own, never a network's; ``setup`` may be None for a method without any.
+        """
         ...
+
+
+class WeightlessMethod(Checked):
+    """A method without weights of its own: its terms are a function of the outputs."""
+
+    __slots__ = ()
+
+    def build(self, setup: MethodSetup | None = None) -> nn.Module:
+        """Make the module, which calls ``terms``."""
+        return _Terms(self)
+
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        """Return the terms, as ``Method.build`` says."""
+        raise NotImplementedError
+
+
+class _Terms(nn.Module):
+    def __init__(self, method: WeightlessMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        return self.method.terms(student, teacher, step)
 
 
 def warmup_factor(epoch: int | Tensor, warmup_epochs: float) -> float | Tensor:

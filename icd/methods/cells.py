@@ -7,23 +7,24 @@ cluster weight above zero iCD-X.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
 from icd.losses.rows import standardized
-from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of, warmup_factor, weighted
+from icd.methods.base import NetworkOutputs, Step, WeightlessMethod, cross_entropy, teacher_of, warmup_factor, weighted
 
 Scale = Annotated[int, Range(at_least=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellDistillation:
+class CellDistillation(WeightlessMethod):
     """A base loss over the cells of some scales, and the cluster term.
 
     Scales are kept in ascending order and both kinds of weights are kept normalised to sum 1, so that equal
@@ -79,35 +80,29 @@ class CellDistillation:
     logit_standardization: bool = False
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            _scales_problem(self.scales),
-            _weights_problem("cluster_scale_weights", self.cluster_scale_weights, self.scales),
-            _weights_problem("base_scale_weights", self.base_scale_weights, self.scales),
-            self._nothing_to_learn(),
-        )
+        check_fields(self, *self.rules())
         order = sorted(range(len(self.scales)), key=self.scales.__getitem__)
         scales = tuple(self.scales[place] for place in order)
         cluster_scale_weights = _normalised(self.cluster_scale_weights, order) or _rounded(paper_scale_weights(scales))
-        for name, value in (
-            ("scales", scales),
-            ("cluster_scale_weights", cluster_scale_weights),
-            ("base_scale_weights", _normalised(self.base_scale_weights, order)),
-        ):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "cluster_scale_weights", cluster_scale_weights)
+        object.__setattr__(self, "base_scale_weights", _normalised(self.base_scale_weights, order))
 
-    def _nothing_to_learn(self) -> FieldProblem | None:
+    def rules(self) -> Iterator[FieldProblem]:
+        """Give the fields that do not go together."""
+        if not self.scales:
+            yield FieldProblem("scales", "scales must name at least one scale", self.scales)
+        if len(set(self.scales)) != len(self.scales):
+            yield FieldProblem("scales", "scales must differ from each other", self.scales)
+        for name in ("cluster_scale_weights", "base_scale_weights"):
+            if rule := _broken_rule(getattr(self, name), len(self.scales)):
+                yield FieldProblem(name, f"{name} {rule}", getattr(self, name))
         if self.ce_weight == self.base_weight == self.cluster_weight == 0:
-            return FieldProblem("base_weight", "ce_weight, base_weight or cluster_weight must be above 0", 0.0)
-        return None
+            yield FieldProblem("base_weight", "ce_weight, base_weight or cluster_weight must be above 0", 0.0)
 
-    def build(self, setup: MethodSetup | None = None) -> nn.Module:
-        """Make the module; it has no weights of its own."""
-        return _CellTerms(self)
-
-    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs, step: Step) -> dict[str, Tensor]:
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
         """Return the terms ``ce``, ``base`` and ``cluster``; those with weight 0 are left out."""
-        terms = {}
+        teacher, terms = teacher_of(teacher), {}
         if self.ce_weight:
             terms["ce"] = self.ce_weight * cross_entropy(student, step)
         if not (self.base_weight or self.cluster_weight):
@@ -131,12 +126,8 @@ class CellDistillation:
     @property
     def has_cluster_term(self) -> bool:
         """Whether any scale can contribute to the cluster term; scale 1 alone cannot with ``gram: cells``."""
-        live = [
-            w
-            for m, w in zip(self.scales, self.cluster_scale_weights or (), strict=True)
-            if m > 1 or self.gram != "cells"
-        ]
-        return any(live)
+        shares = zip(self.scales, self.cluster_scale_weights or (), strict=True)
+        return any(share and (scale > 1 or self.gram != "cells") for scale, share in shares)
 
     def _cells(self, side: NetworkOutputs) -> Tensor:
         # The authors use the global logits, not the grid's cell 0, when 1 is the only scale; they differ at 224 px.
@@ -173,32 +164,14 @@ class CellDistillation:
         return torch.cat(shares)
 
 
-class _CellTerms(nn.Module):
-    def __init__(self, spec: CellDistillation) -> None:
-        super().__init__()
-        self.spec = spec
-
-    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
-        return self.spec.terms(student, teacher_of(teacher), step)
-
-
-def _scales_problem(scales: tuple[int, ...]) -> FieldProblem | None:
-    if not scales:
-        return FieldProblem("scales", "scales must name at least one scale", scales)
-    if len(set(scales)) != len(scales):
-        return FieldProblem("scales", "scales must differ from each other", scales)
-    return None
-
-
-def _weights_problem(name: str, weights: tuple[float, ...] | None, scales: tuple[int, ...]) -> FieldProblem | None:
+def _broken_rule(weights: tuple[float, ...] | None, scales: int) -> str:
     if weights is None:
-        return None
-    if len(weights) != len(scales):
-        return FieldProblem(name, f"{name} must give one weight for each of the {len(scales)} scales", weights)
+        return ""
+    if len(weights) != scales:
+        return f"must give one weight for each of the {scales} scales"
     # Weights that are not numbers, or negative, are reported by their own range.
-    if all(math.isfinite(weight) and weight >= 0 for weight in weights) and sum(weights) <= 0:
-        return FieldProblem(name, f"{name} must have a sum above 0", weights)
-    return None
+    numbers = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+    return "must have a sum above 0" if numbers and sum(weights) <= 0 else ""
 
 
 def _normalised(weights: tuple[float, ...] | None, order: list[int]) -> tuple[float, ...] | None:

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icd.fields import Count, NonNegative, Positive, Range, check_fields
+from icd.fields import Checked, Count, NonNegative, Positive, Range
 from icd.losses.contrastive import ContrastiveMemory, ContrastMode, draw_contrasts
 from icd.losses.relational import similarity_loss
-from icd.methods.base import MethodSetup, NetworkOutputs, Step, cross_entropy, teacher_of
+from icd.methods.base import MethodSetup, NetworkOutputs, Step, WeightlessMethod, cross_entropy, teacher_of
 from icd.methods.contrasts import DeviceContrasts
 from icd.models.seeding import initial_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimilarityPreserving:
+class SimilarityPreserving(WeightlessMethod):
     """Cross entropy plus the SP loss on the last block's output.
 
     Source: Tung and Mori, ICCV 2019; weight 3000 from every reference repository.
@@ -28,29 +28,17 @@ class SimilarityPreserving:
     ce_weight: NonNegative = 1.0
     similarity_weight: NonNegative = 3000.0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def build(self, setup: MethodSetup | None = None) -> nn.Module:
-        """Make the module; it has no weights of its own."""
-        return _SimilarityTerms(self)
-
-
-class _SimilarityTerms(nn.Module):
-    def __init__(self, spec: SimilarityPreserving) -> None:
-        super().__init__()
-        self.spec = spec
-
-    def forward(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        """Return the terms ``ce`` and ``similarity``."""
         similarity = similarity_loss(student.block_BCHW, teacher_of(teacher).block_BCHW)
         return {
-            "ce": self.spec.ce_weight * cross_entropy(student, step),
-            "similarity": self.spec.similarity_weight * similarity,
+            "ce": self.ce_weight * cross_entropy(student, step),
+            "similarity": self.similarity_weight * similarity,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContrastiveRepresentation:
+class ContrastiveRepresentation(Checked):
     """Cross entropy plus contrastive representation distillation on pooled features.
 
     Source: Tian et al., ICLR 2020 (CRD); defaults from RepDistiller.
@@ -77,9 +65,6 @@ class ContrastiveRepresentation:
     momentum: Annotated[float, Range(at_least=0, below=1)] = 0.5
     width: Count = 128
     mode: ContrastMode = "exact"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def build(self, setup: MethodSetup | None = None) -> nn.Module:
         """Make the embeddings and the memory, with initial values that depend on the seed alone."""

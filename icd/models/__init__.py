@@ -8,78 +8,57 @@ from functools import partial
 import torch
 
 from icd.errors import ConfigError, Problem, did_you_mean
-from icd.models import (
-    four_stage_resnet,
-    mobilenetv2,
-    resnet,
-    shufflenetv1,
-    shufflenetv2,
-    torchvision_nets,
-    vgg,
-    wide_resnet,
-)
-from icd.models.four_stage_resnet import BasicBlock, Bottleneck, FourStageResNet
+from icd.models import mobilenetv2, torchvision_nets, vgg
+from icd.models.layers import halvings
 from icd.models.mobilenetv2 import MobileNetV2
 from icd.models.output import Network, Output, Stem
-from icd.models.resnet import ResNet
-from icd.models.row import Builder, ModelRow
+from icd.models.resnet import Bottleneck, FourStageBlock, FourStageResNet, ResNet
+from icd.models.row import ModelRow
 from icd.models.seeding import initial_weights
-from icd.models.shufflenetv1 import ShuffleNetV1
-from icd.models.shufflenetv2 import ShuffleNetV2
+from icd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from icd.models.timm_nets import timm_names, timm_row
-from icd.models.torchvision_nets import build_mobilenet_v2, build_resnet
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
 from icd.registry import Registry, Source
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
-
-_SMALL: tuple[Stem, ...] = ("conv3x3", "conv7x7_s2")
-
-
-def _thin(depth: int, summary: str) -> ModelRow:
-    return ModelRow(partial(ResNet, depth=depth), 64, resnet.feature_side, _SMALL, "resnet", summary)
+_THIN, _X4 = (16, 16, 32, 64), (32, 64, 128, 256)  # widths of CIFAR ResNets
 
 
-def _x4(depth: int, summary: str) -> ModelRow:
-    build = partial(ResNet, depth=depth, widths=(32, 64, 128, 256))
-    return ModelRow(build, 256, resnet.feature_side, _SMALL, "resnet", summary)
+def _resnet(depth: int, widths: tuple[int, ...], summary: str) -> ModelRow:
+    build = partial(ResNet, blocks=((depth - 2) // 6,) * 3, widths=widths)
+    return ModelRow(build, "resnet", halvings(widths[-1], 2), summary)
 
 
 def _wrn(depth: int, factor: int, summary: str) -> ModelRow:
     build = partial(WideResNet, depth=depth, factor=factor)
-    return ModelRow(build, 64 * factor, wide_resnet.feature_side, _SMALL, "wide_resnet", summary)
+    return ModelRow(build, "wide_resnet", halvings(64 * factor, 2), summary)
 
 
 def _vgg(convs: tuple[int, int, int, int, int], summary: str) -> ModelRow:
-    return ModelRow(partial(VGG, convs=convs), 512, vgg.feature_side, _SMALL, "vgg", summary)
+    return ModelRow(partial(VGG, convs=convs), "vgg", vgg.features, summary)
 
 
 def _torchvision(name: str, channels: int, summary: str) -> ModelRow:
-    build = build_mobilenet_v2 if name == "mobilenet_v2" else partial(build_resnet, name=name)
+    build = partial(torchvision_nets.build, name=name)
+    pretrained = partial(build, pretrained=True)
     return ModelRow(
-        build,
-        channels,
-        torchvision_nets.feature_side,
-        ("conv7x7_s2_pool",),
-        "torchvision",
-        summary,
-        build_pretrained=partial(build, pretrained=True),
+        build, "torchvision", halvings(channels, 5), summary, ("conv7x7_s2_pool",), build_pretrained=pretrained
     )
 
 
 # Millions of parameters are those with 100 classes and the conv3x3 stem, for torchvision with 1000 classes.
 _ROWS = {
-    "resnet8": _thin(8, "CIFAR ResNet, 1 block per layer, 0.08 M parameters"),
-    "resnet14": _thin(14, "CIFAR ResNet, 2 blocks per layer, 0.18 M parameters"),
-    "resnet20": _thin(20, "CIFAR ResNet, 3 blocks per layer, 0.28 M parameters"),
-    "resnet32": _thin(32, "CIFAR ResNet, 5 blocks per layer, 0.47 M parameters"),
-    "resnet44": _thin(44, "CIFAR ResNet, 7 blocks per layer, 0.67 M parameters"),
-    "resnet56": _thin(56, "CIFAR ResNet, 9 blocks per layer, 0.86 M parameters"),
-    "resnet110": _thin(110, "CIFAR ResNet, 18 blocks per layer, 1.74 M parameters"),
-    "resnet8x4": _x4(8, "four times as wide, 1 block per layer, 1.23 M parameters"),
-    "resnet32x4": _x4(32, "four times as wide, 5 blocks per layer, 7.43 M parameters"),
+    "resnet8": _resnet(8, _THIN, "CIFAR ResNet, 1 block per layer, 0.08 M parameters"),
+    "resnet14": _resnet(14, _THIN, "CIFAR ResNet, 2 blocks per layer, 0.18 M parameters"),
+    "resnet20": _resnet(20, _THIN, "CIFAR ResNet, 3 blocks per layer, 0.28 M parameters"),
+    "resnet32": _resnet(32, _THIN, "CIFAR ResNet, 5 blocks per layer, 0.47 M parameters"),
+    "resnet44": _resnet(44, _THIN, "CIFAR ResNet, 7 blocks per layer, 0.67 M parameters"),
+    "resnet56": _resnet(56, _THIN, "CIFAR ResNet, 9 blocks per layer, 0.86 M parameters"),
+    "resnet110": _resnet(110, _THIN, "CIFAR ResNet, 18 blocks per layer, 1.74 M parameters"),
+    "resnet8x4": _resnet(8, _X4, "four times as wide, 1 block per layer, 1.23 M parameters"),
+    "resnet32x4": _resnet(32, _X4, "four times as wide, 5 blocks per layer, 7.43 M parameters"),
     "wrn_16_1": _wrn(16, 1, "Wide ResNet, depth 16, factor 1, 0.18 M parameters"),
     "wrn_16_2": _wrn(16, 2, "Wide ResNet, depth 16, factor 2, 0.70 M parameters"),
     "wrn_40_1": _wrn(40, 1, "Wide ResNet, depth 40, factor 1, 0.57 M parameters"),
@@ -90,47 +69,25 @@ _ROWS = {
     "vgg16": _vgg((2, 2, 3, 3, 3), "VGG with batch norm, 13 convolutions, 14.77 M parameters"),
     "vgg19": _vgg((2, 2, 4, 4, 4), "VGG with batch norm, 16 convolutions, 20.09 M parameters"),
     "mobilenetv2": ModelRow(
-        MobileNetV2,
-        1280,
-        mobilenetv2.feature_side,
-        _SMALL,
-        "mobilenetv2",
-        "half width, 0.81 M parameters",
-        paper_name="MobileNetV2",
+        MobileNetV2, "mobilenetv2", mobilenetv2.features, "half width, 0.81 M parameters", paper_name="MobileNetV2"
     ),
     "shufflenetv1": ModelRow(
-        ShuffleNetV1,
-        960,
-        shufflenetv1.feature_side,
-        _SMALL,
-        "shufflenetv1",
-        "3 groups, 0.95 M parameters",
-        paper_name="ShuffleV1",
+        ShuffleNetV1, "shufflenetv1", halvings(960, 3), "3 groups, 0.95 M parameters", paper_name="ShuffleV1"
     ),
     "shufflenetv2": ModelRow(
-        ShuffleNetV2,
-        1024,
-        shufflenetv2.feature_side,
-        _SMALL,
-        "shufflenetv2",
-        "width 1, 1.36 M parameters",
-        paper_name="ShuffleV2",
+        ShuffleNetV2, "shufflenetv2", halvings(1024, 3), "width 1, 1.36 M parameters", paper_name="ShuffleV2"
     ),
     "resnet18": ModelRow(
-        partial(FourStageResNet, block=BasicBlock, blocks=(2, 2, 2, 2)),
-        512,
-        four_stage_resnet.feature_side,
-        _SMALL,
+        partial(FourStageResNet, block=FourStageBlock, blocks=(2, 2, 2, 2), widths=(64, 64, 128, 256, 512)),
         "four_stage_resnet",
+        halvings(512, 3),
         "ImageNet widths for small images, basic blocks, 11.22 M parameters",
         paper_name="ResNet18",
     ),
     "resnet50": ModelRow(
-        partial(FourStageResNet, block=Bottleneck, blocks=(3, 4, 6, 3)),
-        2048,
-        four_stage_resnet.feature_side,
-        _SMALL,
+        partial(FourStageResNet, block=Bottleneck, blocks=(3, 4, 6, 3), widths=(64, 256, 512, 1024, 2048)),
         "four_stage_resnet",
+        halvings(2048, 3),
         "ImageNet widths for small images, bottlenecks, 23.71 M parameters",
         paper_name="ResNet50",
     ),
@@ -163,10 +120,10 @@ def build_model(
     """
     row = _row(arch, stem)
     if num_classes < 1:
-        raise ConfigError(
-            Problem(path="num_classes", rule="num_classes >= 1 must hold", value=num_classes, has_value=True)
-        )
-    build = _pretrained_builder(arch, row) if pretrained else row.build
+        raise _refusal("num_classes", "num_classes >= 1 must hold", num_classes)
+    build = row.build_pretrained if pretrained else row.build
+    if build is None:
+        raise _refusal("pretrained", f"must be false for {arch}, which has no published ImageNet weights", True)
     with initial_weights(seed):
         if seed is None:
             return build(num_classes, stem)
@@ -182,36 +139,21 @@ def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]
     Raises:
         ConfigError: If there is no such network, or not with this stem, or nothing is left of so small an image.
     """
-    row = _row(arch, stem)
-    side = row.side(stem, image_size)
-    size = row.measure(stem, image_size) if row.measure else (row.channels, side, side)
+    size = _row(arch, stem).features(stem, image_size)
     if min(size) < 1:
-        raise ConfigError(
-            Problem(
-                path="image_size",
-                rule=f"must leave a feature map at the end of {arch}",
-                value=image_size,
-                has_value=True,
-            )
-        )
+        raise _refusal("image_size", f"must leave a feature map at the end of {arch}", image_size)
     return size
 
 
 def _row(arch: str, stem: str) -> ModelRow:
     row = MODELS.get(arch)
     if row is None:
-        raise ConfigError(_unknown("arch", "must be a known network", arch, tuple(MODELS.like(arch))))
+        hint = did_you_mean(arch, tuple(MODELS.like(arch)))
+        raise _refusal("arch", "must be a known network", arch, hint)
     if stem not in row.stems:
-        raise ConfigError(_unknown("stem", f"must be a stem of {arch}", stem, row.stems))
+        raise _refusal("stem", f"must be a stem of {arch}", stem, did_you_mean(stem, row.stems))
     return row
 
 
-def _pretrained_builder(arch: str, row: ModelRow) -> Builder:
-    if row.build_pretrained is None:
-        rule = f"must be false for {arch}, which has no published ImageNet weights"
-        raise ConfigError(Problem(path="pretrained", rule=rule, value=True, has_value=True))
-    return row.build_pretrained
-
-
-def _unknown(path: str, rule: str, value: str, allowed: tuple[str, ...]) -> Problem:
-    return Problem(path=path, rule=rule, value=value, has_value=True, hint=did_you_mean(value, allowed))
+def _refusal(path: str, rule: str, value: object, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(path=path, rule=rule, value=value, has_value=True, hint=hint))

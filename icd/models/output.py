@@ -1,6 +1,6 @@
 """What every network gives, and what the rest of the program may assume about a network.
 
-Shape key:
+Shape key of all files of this folder:
     B: batch    C: channels    H, W: height, width    K: classes
 """
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-# ``own``: the only first layers that a network has, where it is none of the papers'.
+# First layers. ``conv3x3`` is the family's own for small images, ``conv7x7_s2`` the authors' for CUB-200 at 224 pixels,
+# ``conv7x7_s2_pool`` ImageNet's, ``own`` the only first layers that a network has where it is none of the papers'.
 Stem = Literal["conv3x3", "conv7x7_s2", "conv7x7_s2_pool", "own"]
 
 

@@ -1,21 +1,27 @@
-"""The CIFAR ResNets: three layers of basic blocks, thin (resnet8 to resnet110) or four times as wide (x4).
+"""ResNets: of three layers as for CIFAR, thin or four times as wide (x4), and of four layers of ImageNet's widths.
 
-Source: He et al., CVPR 2016 (arXiv 1512.03385), section 4.2; names, the 1x1 shortcut and the x4 widths follow the
-distillation code of Tian et al. (RepDistiller), whose checkpoints load unchanged.
+Source: He et al., CVPR 2016 (arXiv 1512.03385), section 4.2 and table 1; names, the 1x1 shortcut and the x4 widths
+follow the distillation code of Tian et al. (RepDistiller).
 
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes
+Deviation: with four layers the entrance is 3x3 without pooling, and the stride sits on the 3x3 convolution of a
+bottleneck, not on its first 1x1 as in the paper. ``conv7x7_s2`` is the authors' for the x4 networks and ResNet50, and
+ours, after these, for all others.
 """
+
+from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icd.models.layers import classify, conv, halved, he_init, stem_conv
-from icd.models.output import Network, Output, Stem
+from icd.models.layers import SequentialNetwork, conv, he_init, stacked, stem_conv
+from icd.models.output import Stem
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the first convolution carries the stride."""
+    """Two 3x3 convolutions, the first with the stride, and a shortcut."""
+
+    shortcut_name: ClassVar[str] = "downsample"
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
@@ -23,27 +29,46 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width_out)
         self.conv2 = conv(width_out, width_out, 3)
         self.bn2 = nn.BatchNorm2d(width_out)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or width_in != width_out:
-            self.downsample = nn.Sequential(conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out))
+        self.add_module(self.shortcut_name, _shortcut(width_in, width_out, stride))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        shortcut = images_BCHW if self.downsample is None else self.downsample(images_BCHW)
         hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
-        return F.relu_(self.bn2(self.conv2(hidden)) + shortcut)
+        return F.relu_(self.bn2(self.conv2(hidden)) + getattr(self, self.shortcut_name)(images_BCHW))
 
 
-class ResNet(Network):
-    """Stem, three layers of ``(depth - 2) / 6`` basic blocks, head ``fc``.
+class FourStageBlock(BasicBlock):
+    """The same; these checkpoints have another name for the shortcut."""
 
-    Deviation: the first convolution of resnet8 to resnet110 with the ``cub`` stem is ours, after the authors' x4
-    networks; theirs have none.
+    shortcut_name = "shortcut"
+
+
+class Bottleneck(nn.Module):
+    """1x1 to a quarter of the width, 3x3 with the stride, 1x1 to the width, and a shortcut."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__()
+        width = width_out // 4
+        self.conv1 = conv(width_in, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3, stride=stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv(width, width_out, 1)
+        self.bn3 = nn.BatchNorm2d(width_out)
+        self.shortcut = _shortcut(width_in, width_out, stride)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
+        hidden = F.relu_(self.bn2(self.conv2(hidden)))
+        return F.relu_(self.bn3(self.conv3(hidden)) + self.shortcut(images_BCHW))
+
+
+class ResNet(SequentialNetwork):
+    """Stem, layers of blocks, each but the first with stride 2, head ``fc``.
 
     Args:
-        num_classes: K.
-        stem: First convolution: 3x3 for ``cifar``, 7x7 with stride 2 for ``cub``.
-        depth: Number of layers with weights on the longest path, 6n + 2.
-        widths: Channels of the stem and of the three layers.
+        block: Makes a block of width in, width out and stride.
+        blocks: Blocks in each layer.
+        widths: Channels of the stem and of each layer.
     """
 
     def __init__(
@@ -51,34 +76,29 @@ class ResNet(Network):
         num_classes: int,
         stem: Stem,
         *,
-        depth: int,
-        widths: tuple[int, int, int, int] = (16, 16, 32, 64),
+        block: Callable[[int, int, int], nn.Module] = BasicBlock,
+        blocks: tuple[int, ...],
+        widths: tuple[int, ...],
     ) -> None:
         super().__init__()
-        assert depth % 6 == 2, depth
-        blocks = (depth - 2) // 6
         self.conv1 = stem_conv(stem, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _layer(widths[0], widths[1], blocks, stride=1)
-        self.layer2 = _layer(widths[1], widths[2], blocks, stride=2)
-        self.layer3 = _layer(widths[2], widths[3], blocks, stride=2)
-        self.fc = nn.Linear(widths[3], num_classes)
+        self.relu = nn.ReLU(inplace=True)
+        for number, (width_in, width, count) in enumerate(zip(widths[:-1], widths[1:], blocks, strict=True), 1):
+            layer = stacked(block, width_in, width, count, stride=1 if number == 1 else 2)
+            self.add_module(f"layer{number}", layer)
+        self.add_module(self.head_name, nn.Linear(widths[-1], num_classes))
         he_init(self)
 
-    @property
-    def head(self) -> nn.Linear:
-        return self.fc
 
-    def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.relu_(self.bn1(self.conv1(images_BCHW)))
-        return classify(self.fc, self.layer3(self.layer2(self.layer1(hidden))))
+class FourStageResNet(ResNet):
+    """The same; these checkpoints name the head ``linear``."""
+
+    head_name = "linear"
 
 
-def _layer(width_in: int, width_out: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = BasicBlock(width_in, width_out, stride)
-    return nn.Sequential(first, *(BasicBlock(width_out, width_out, 1) for _ in range(blocks - 1)))
-
-
-def feature_side(stem: Stem, image_size: int) -> int:
-    """Give height and width of the features for a square image."""
-    return halved(image_size, 2 if stem == "conv3x3" else 3)
+def _shortcut(width_in: int, width_out: int, stride: int) -> nn.Sequential:
+    """Match shape by a 1x1 convolution and batch norm; an empty sequence, which passes through, if it matches."""
+    if stride == 1 and width_in == width_out:
+        return nn.Sequential()
+    return nn.Sequential(conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out))

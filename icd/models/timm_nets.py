@@ -7,9 +7,6 @@ Cells need a map whose mean feeds the classifier. What a network of timm gives b
 [B, H, W, C], or patch tokens [B, T, C], T being a square. Where it does not hold, because the classifier sees a class
 token, or a norm or a convolution comes after pooling, the vector that the classifier sees is a map of 1 x 1: scale 1 is
 possible, and finer scales are refused as for any map that is too small.
-
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes    T: tokens
 """
 
 import math
@@ -21,18 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from icd.errors import ConfigError, Problem, SetupError
-from icd.models.output import Network, Output, Stem
-from icd.models.row import ModelRow
+from icd.models.layers import classify
+from icd.models.output import Network, Output
+from icd.models.row import ModelRow, measured_row
 from icd.models.seeding import initial_weights
 
 _SIZES = (64, 224, 256, 384)  # of the noise, beside the network's own size
 _TOLERANCE = 1e-4
 
-# Ways to read a map out of what comes before the pooling.
-_READERS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
-    "channels_first": lambda given, prefix: given,
-    "channels_last": lambda given, prefix: given.permute(0, 3, 1, 2),
-    "tokens": lambda given, prefix: _as_map(given[:, prefix:]),
+# Ways to read a map out of what a network gives before its pooling, tried in this order.
+_READERS: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
+    "channels_first": lambda network, given: given,
+    "channels_last": lambda network, given: given.permute(0, 3, 1, 2),
+    "tokens": lambda network, given: _as_map(given[:, int(getattr(network, "num_prefix_tokens", 0)) :]),
+    "pooled": lambda network, given: network.forward_head(given, pre_logits=True)[:, :, None, None],
 }
 
 
@@ -41,10 +40,10 @@ class TimmNetwork(Network):
 
     Args:
         network: Made by ``timm.create_model``.
-        reader: Key of ``_READERS``, or ``pooled`` where only the classifier's own input is a map, of 1 x 1.
+        reader: Key of ``_READERS``; with ``pooled`` only the classifier's own input is a map, of 1 x 1.
     """
 
-    def __init__(self, network: nn.Module, reader: str) -> None:
+    def __init__(self, network: Any, reader: str) -> None:
         super().__init__()
         self.network, self.reader = network, reader
 
@@ -53,9 +52,8 @@ class TimmNetwork(Network):
         return _classifier(self.network)
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        features_BCHW = _map_of(self.network, images_BCHW, self.reader)
-        logits_BK: Tensor = self.head(features_BCHW.mean(dim=(2, 3)))
-        return Output(logits_BK, features_BCHW, features_BCHW)
+        given = self.network.forward_features(images_BCHW)
+        return classify(self.head, _READERS[self.reader](self.network, given))
 
 
 def timm_row(name: str) -> ModelRow:
@@ -69,17 +67,14 @@ def timm_row(name: str) -> ModelRow:
     elsewhere = name.startswith(("hf-hub:", "local-dir:"))  # weights and settings that are not in timm itself
     if not elsewhere and not timm.is_model(name):
         raise KeyError(name)
-    published = elsewhere or bool(timm.is_model_pretrained(name))
-    return ModelRow(
-        build=partial(_build, name),
-        channels=0,
-        side=lambda stem, size: _measured(name, size)[1],
-        stems=("own",),
-        family="timm",
-        summary=f"{name} of timm",
-        build_pretrained=partial(_build, name, pretrained=True) if published else None,
-        measure=lambda stem, size: _measured(name, size),
-    )
+    return _row(name, published=elsewhere or bool(timm.is_model_pretrained(name)))
+
+
+@cache  # and with the row what is measured of it
+def _row(name: str, *, published: bool) -> ModelRow:
+    pretrained = partial(_build, name, pretrained=True) if published else None
+    build, summary = partial(_build, name), f"{name} of timm"
+    return measured_row(f"timm:{name}", build, ("own",), summary, pretrained=pretrained, family="timm")
 
 
 def timm_names() -> Sequence[str]:
@@ -98,8 +93,7 @@ def _timm(name: str) -> Any:
     return timm
 
 
-def _build(name: str, num_classes: int, stem: Stem, *, pretrained: bool = False) -> Network:
-    del stem  # timm's own is the only one
+def _build(name: str, num_classes: int, *, pretrained: bool = False) -> Network:
     return TimmNetwork(_create(name, num_classes, pretrained=pretrained), _reader_of(name))
 
 
@@ -140,22 +134,8 @@ def _classifier(network: Any) -> nn.Linear:
 def _as_map(tokens_BTC: Tensor) -> Tensor:
     """Lay tokens out as a square map, row by row."""
     side = math.isqrt(tokens_BTC.shape[1])
-    if side * side != tokens_BTC.shape[1]:
-        raise ValueError(f"the number of tokens must be a square, but is {tokens_BTC.shape[1]}")
     map_BCHW: Tensor = tokens_BTC.transpose(1, 2).unflatten(2, (side, side))
     return map_BCHW
-
-
-def _map_of(network: Any, images_BCHW: Tensor, reader: str) -> Tensor:
-    given = network.forward_features(images_BCHW)
-    if reader == "pooled":
-        pooled_BC: Tensor = network.forward_head(given, pre_logits=True)
-        return pooled_BC[:, :, None, None]
-    return _read(given, network, reader)
-
-
-def _read(given: Tensor, network: Any, reader: str) -> Tensor:
-    return _READERS[reader](given, int(getattr(network, "num_prefix_tokens", 0)))
 
 
 @cache
@@ -165,43 +145,27 @@ def _reader_of(name: str) -> str:
         network: Any = _create(name, 3).eval()
         head = _classifier(network)
         nn.init.normal_(head.weight)  # a classifier of zeros would agree with anything
-        images_BCHW, given, logits_BK = _first_pass(network, name)
-        for reader in _READERS:
+        given, logits_BK = _first_pass(network, name)
+        for name_of_reader, read in _READERS.items():
             try:
-                map_BCHW = _read(given, network, reader)
+                map_BCHW = read(network, given)
                 guess_BK = head(map_BCHW.mean(dim=(2, 3)))
             except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
                 continue
             if map_BCHW.dim() == 4 and torch.allclose(guess_BK, logits_BK, rtol=_TOLERANCE, atol=_TOLERANCE):
-                return reader
-        pooled_BCHW = _map_of(network, images_BCHW, "pooled")
-        if torch.allclose(head(pooled_BCHW.mean(dim=(2, 3))), logits_BK, rtol=_TOLERANCE, atol=_TOLERANCE):
-            return "pooled"
+                return name_of_reader
     rule = f"the logits of timm:{name} must be its classifier's answer to what comes before it, but are not"
     raise ConfigError(Problem(path="arch", rule=rule, hint="take another of its networks"))
 
 
-def _first_pass(network: Any, name: str) -> tuple[Tensor, Any, Tensor]:
+def _first_pass(network: Any, name: str) -> tuple[Any, Tensor]:
     """Make a pass of noise in the first size that the network takes."""
     own = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
     for size in (_SIZES[0], own, *_SIZES[1:]):
         images_BCHW = torch.randn(2, 3, size, size)
         try:
-            return images_BCHW, network.forward_features(images_BCHW), network(images_BCHW)
+            return network.forward_features(images_BCHW), network(images_BCHW)
         except (RuntimeError, AssertionError, ValueError):  # a size that it does not take
             continue
     rule = f"timm:{name} must take images of {', '.join(map(str, _SIZES))} pixels"
     raise ConfigError(Problem(path="arch", rule=rule))
-
-
-@cache
-def _measured(name: str, image_size: int) -> tuple[int, int, int]:
-    """Give channels, height and width of the features; 0 where it does not take images of that size."""
-    reader = _reader_of(name)
-    with initial_weights(0), torch.device("cpu"), torch.inference_mode():
-        network = _create(name, 2).eval()
-        try:
-            channels, height, width = _map_of(network, torch.zeros(1, 3, image_size, image_size), reader).shape[1:]
-        except (RuntimeError, AssertionError, ValueError):
-            return 0, 0, 0
-    return channels, height, width

@@ -8,9 +8,6 @@ features and cell logits cannot be formed (methods.md 4.1).
 
 Deviation: MobileNetV2 here has no dropout before its classifier. In training, dropout would draw another mask for each
 cell, and the global logits would not be the mean of the cells' logits.
-
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes
 """
 
 from pathlib import Path
@@ -21,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from icd.errors import SetupError
-from icd.models.layers import classify, halved
+from icd.models.layers import SequentialNetwork, classify
 from icd.models.output import Network, Output, Stem
 
 IMAGENET_CLASSES = 1000
 
 
-class TorchvisionResNet(Network):
+class TorchvisionResNet(SequentialNetwork):
     """The modules of a torchvision ResNet under their own names, head ``fc``."""
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
@@ -35,39 +32,24 @@ class TorchvisionResNet(Network):
         for name, module in network.named_children():
             if name != "avgpool":
                 self.add_module(name, module)
-        self.fc = _fitting_head(self.get_submodule("fc"), num_classes)
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.fc
-
-    def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = images_BCHW
-        for name, module in self.named_children():
-            if name != "fc":
-                hidden = module(hidden)
-        return classify(self.fc, hidden)
+        self.fc = _fitting_head(self.head, num_classes)
 
 
-class TorchvisionMobileNetV2(Network):
+class TorchvisionMobileNetV2(SequentialNetwork):
     """The modules of torchvision's MobileNetV2 under their own names, head ``classifier.1``.
 
     ``block``, which SP compares, is the output of the last inverted residual, before the convolution to 1280
     channels, as in the half-width network.
     """
 
+    head_name = "classifier.1"
+
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.features = network.get_submodule("features")
-        head = _fitting_head(network.get_submodule("classifier.1"), num_classes)
         # The identity stands where the dropout was, so that the head keeps its name.
-        self.classifier = nn.Sequential(nn.Identity(), head)
-
-    @property
-    def head(self) -> nn.Linear:
-        head = self.classifier[1]
-        assert isinstance(head, nn.Linear)
-        return head
+        head = network.get_submodule(self.head_name)
+        self.classifier = nn.Sequential(nn.Identity(), _fitting_head(head, num_classes))
 
     def forward(self, images_BCHW: Tensor) -> Output:
         block_BCHW = hidden = images_BCHW
@@ -76,24 +58,15 @@ class TorchvisionMobileNetV2(Network):
         return classify(self.head, hidden, block_BCHW)
 
 
-def build_resnet(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) -> Network:
-    """Build a torchvision ResNet; see ``build_model`` for the arguments.
+def build(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) -> Network:
+    """Build a network of torchvision; see ``build_model`` for the arguments.
 
     Raises:
         SetupError: If the published weights cannot be had.
     """
     del stem  # torchvision's own is the only one
-    return TorchvisionResNet(_torchvision_network(name, num_classes, pretrained), num_classes)
-
-
-def build_mobilenet_v2(num_classes: int, stem: Stem, *, pretrained: bool = False) -> Network:
-    """Build torchvision's MobileNetV2; see ``build_model`` for the arguments.
-
-    Raises:
-        SetupError: If the published weights cannot be had.
-    """
-    del stem  # torchvision's own is the only one
-    return TorchvisionMobileNetV2(_torchvision_network("mobilenet_v2", num_classes, pretrained), num_classes)
+    kind = TorchvisionMobileNetV2 if name == "mobilenet_v2" else TorchvisionResNet
+    return kind(_torchvision_network(name, num_classes, pretrained), num_classes)
 
 
 def _torchvision_network(name: str, num_classes: int, pretrained: bool) -> nn.Module:
@@ -125,9 +98,3 @@ def _fitting_head(head: nn.Module, num_classes: int) -> nn.Linear:
     """Keep the head, or replace it by a new one if it has another number of classes."""
     assert isinstance(head, nn.Linear)
     return head if head.out_features == num_classes else nn.Linear(head.in_features, num_classes)
-
-
-def feature_side(stem: Stem, image_size: int) -> int:
-    """Give height and width of the features for a square image."""
-    del stem
-    return halved(image_size, 5)

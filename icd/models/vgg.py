@@ -1,17 +1,14 @@
 """VGG networks with batch norm and one linear layer as the classifier.
 
 Source: Simonyan and Zisserman, ICLR 2015 (arXiv 1409.1556), table 1, without its fully connected layers and fifth
-pooling; vgg8, the names and the initial weights follow RepDistiller, whose checkpoints load unchanged.
-
-Shape key:
-    B: batch    C: channels    H, W: height, width    K: classes
+pooling; vgg8, the names and the initial weights follow RepDistiller.
 """
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icd.models.layers import classify, he_init, small_normal_init
-from icd.models.output import Network, Output, Stem
+from icd.models.layers import SequentialNetwork, classify, he_init, small_normal_init
+from icd.models.output import Output, Stem
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -19,33 +16,25 @@ WIDTHS = (64, 128, 256, 512, 512)
 FOUR_POOLINGS_HEIGHT = 64
 
 
-class VGG(Network):
+class VGG(SequentialNetwork):
     """Five blocks of 3x3 convolutions (with bias), batch norm and ReLU, 2x2 max-pools between them, ``classifier``.
 
-    Both stems are the same network. With ``cifar`` the classifier starts from N(0, 0.01); with ``cub`` it keeps
-    torch's initial weights, because the authors put a new layer there.
+    Both stems are the same network. With ``conv3x3`` the classifier starts from N(0, 0.01); with ``conv7x7_s2`` it
+    keeps torch's initial weights, because the authors put a new layer there.
 
     Args:
-        num_classes: K.
-        stem: ``conv3x3`` or ``conv7x7_s2``.
         convs: Convolutions in each of the five blocks.
     """
 
+    head_name = "classifier"
+
     def __init__(self, num_classes: int, stem: Stem, *, convs: tuple[int, int, int, int, int]) -> None:
         super().__init__()
-        self.block0 = _block(3, WIDTHS[0], convs[0])
-        self.block1 = _block(WIDTHS[0], WIDTHS[1], convs[1])
-        self.block2 = _block(WIDTHS[1], WIDTHS[2], convs[2])
-        self.block3 = _block(WIDTHS[2], WIDTHS[3], convs[3])
-        self.block4 = _block(WIDTHS[3], WIDTHS[4], convs[4])
-        self.classifier = nn.Linear(WIDTHS[4], num_classes)
+        self.block0, self.block1, self.block2, self.block3, self.block4 = map(_block, (3, *WIDTHS), WIDTHS, convs)
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
         he_init(self)
         if stem == "conv3x3":
             small_normal_init(self.classifier)
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.classifier
 
     def forward(self, images_BCHW: Tensor) -> Output:
         hidden = F.max_pool2d(self.block0(images_BCHW), 2)
@@ -64,6 +53,7 @@ def _block(width_in: int, width_out: int, convs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def feature_side(stem: Stem, image_size: int) -> int:
-    """Give height and width of the features for a square image; both stems are alike."""
-    return image_size // (16 if image_size == FOUR_POOLINGS_HEIGHT else 8)
+def features(stem: Stem, image_size: int) -> tuple[int, int, int]:
+    """Give the size of the features, as ``ModelRow`` asks."""
+    side = image_size // (16 if image_size == FOUR_POOLINGS_HEIGHT else 8)
+    return WIDTHS[-1], side, side

@@ -11,7 +11,7 @@ from icd.results.words import flat_text, flattened, measured
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
-from icd.search.sweep_status import counts_of, plain_sweep
+from icd.search.sweep_status import counts_of, plain_sweep, records_of
 from icd.text import plural
 
 if TYPE_CHECKING:  # these bring torch
@@ -25,9 +25,9 @@ _TRAINED = ("data", "teacher", "student", "pair", "pairs")
 class _Side:
     """One sweep: what was searched, the trials, and the confirmation where one was begun."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, root: Path, ledger: Ledger) -> None:
         self.name, self.attributes, self.sweep = ledger.name, ledger.attributes, plain_sweep(ledger)
-        self.records: Sequence[TrialRecord] = ledger.records()
+        self.records: Sequence[TrialRecord] = records_of(root, ledger)
         self.confirmation: Outcome | None = outcome_of(ledger, "confirm")
         self.complete = counts_of(self.records)["complete"]
         first = self.sweep["objectives"][0]
@@ -46,7 +46,7 @@ def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         StateError: If there is none of a name.
     """
-    sides = [_Side(find(root, name)) for name in names]
+    sides = [_Side(root, find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
     rows = _rows(names, [{path: flat_text(value) for path, value in config.items()} for config in configs])
     differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}

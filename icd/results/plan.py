@@ -125,7 +125,7 @@ class Plan:
         return found
 
     def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
-        ended = {_run_of(record) for record in self.records(records) if record.state != "running"}
+        ended = {_run_of(record) for record in self.records(records) if not record.unfinished}
         return all((arm.label, seed) in ended for arm, seed in runs)
 
     def _open(self, records: Sequence[TrialRecord]) -> set[str]:

@@ -17,7 +17,7 @@ from icd.results.plan import Plan, begin_plan, stored_plans
 from icd.results.read_outcome import shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
-from icd.search.session import stored_sweep, written_report
+from icd.search.session import leave_report, stored_sweep
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted
@@ -114,7 +114,7 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
         "arms": [_facts(arm, found.alpha) for arm in found.arms],
     }
     ledger.note_study(**{f"{ARMS}{stage}/{found.round}": said})
-    written_report(ledger.name, folder, settings)
+    leave_report(ledger.name, folder, settings)
 
 
 def _facts(arm: Arm, alpha: float) -> dict[str, Any]:

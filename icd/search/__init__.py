@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from icd.search.asking import TryResult
     from icd.search.controller.controller import SweepController
     from icd.search.core.records import TrialRecord
+    from icd.search.executors.executor import Executor
     from icd.search.planning import Plan
     from icd.search.run_sweep import SweepResult
-    from icd.search.session import Executor
     from icd.search.settings import Settings
     from icd.search.sweep_status import SweepStatus
 
@@ -100,13 +100,13 @@ def resume(name: str, overrides: Sequence[str] = (), **options: Unpack[Options])
     from icd.search.run_sweep import refuse_changed_plugins, run
     from icd.search.session import stored_document
     from icd.search.study.sweep_files import fetch_trials
-    from icd.search.study.sweep_index import find, sweep_folder
+    from icd.search.study.sweep_index import find
     from icd.search.sweep_status import found_line
 
     settings = settings_of(options)
     ledger = find(settings.root, name)
     fetch_trials(settings.root, ledger)
-    settings.announce(found_line(sweep_folder(settings.root, name), ledger.records()))
+    settings.announce(found_line(settings.root, ledger))
     document = stored_document(ledger, tuple(overrides))
     refuse_changed_plugins(name, document)
     return run(read_sweep(document), document.data, settings)
@@ -150,17 +150,20 @@ def all_status(*, root: Path | str | None = None) -> "list[SweepStatus]":
 def trials(name: str, *, root: Path | str | None = None) -> "list[TrialRecord]":
     """Give every trial of a sweep."""
     from icd.search.study.sweep_index import find
+    from icd.search.sweep_status import records_of
 
-    return find(root_of(root), name).records()
+    where = root_of(root)
+    return records_of(where, find(where, name))
 
 
 def trial_rows(name: str, *, root: Path | str | None = None) -> list[dict[str, Any]]:
     """Give every trial of a sweep as a flat row, good for ``pandas.DataFrame``."""
     from icd.search.study.sweep_index import find
-    from icd.search.sweep_status import flat_rows, plain_sweep
+    from icd.search.sweep_status import flat_rows, plain_sweep, records_of
 
-    ledger = find(root_of(root), name)
-    return flat_rows(ledger.records(), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
+    where = root_of(root)
+    ledger = find(where, name)
+    return flat_rows(records_of(where, ledger), [item["metric"] for item in plain_sweep(ledger)["objectives"]])
 
 
 def try_trial(

@@ -14,7 +14,7 @@ from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, Problem, StateError, UsageError
 from icd.search.core.pair_runs import key_of, pair_runs_of
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest, new_name
 from icd.search.run_sweep import refuse_changed_plugins
 from icd.search.session import stored_document, stored_sweep
@@ -244,6 +244,8 @@ def _result(
     if record is not None and twin is not None:  # the driver found it while the request was on its way
         record = next(other for other in asked.ledger.records() if other.number == twin)
         new = False
+    if record is not None and told["driver"] is None:
+        (record,) = interrupted([record])
     return TryResult(
         sweep=asked.ledger.name,
         key=request.key,

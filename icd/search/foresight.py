@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,6 @@ class Foresight:
     source: str = ""
     trials: int = 0
     rungs: tuple[RungConcordance, ...] = ()
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
     def warning(self, sweep: SweepConfig) -> str:
         """Say that a pruner compares too early; empty where it does not, or where that is not known."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,6 @@ class Plan:
     disk_bytes: int
     basis: Sequence[str]  # how the numbers were made, in sentences
     foresight: Foresight  # what curves that are there say of the pruner's rungs
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: Path | None = None) -> Plan:

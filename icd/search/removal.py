@@ -1,17 +1,20 @@
 """Takes a sweep away: its study, its folder or objects, and, where that is asked for, its experiment in MLflow."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
 
 from icd.errors import StateError, did_you_mean
-from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
+from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import driver_lock
+from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import connect
+
+logger = logging.getLogger(__name__)
 
 
 def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
@@ -43,15 +46,8 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with driver_lock(folder):  # nobody begins it meanwhile
-        shared = PostgresLock(url, name) if is_shared(url) else None
-        if shared is not None:
-            shared.acquire()
-        try:
-            _forget(root, name, url, mlflow=mlflow)
-        finally:
-            if shared is not None:
-                shared.release()
+    with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
+        _forget(root, name, url, mlflow=mlflow)
         shutil.rmtree(folder)
 
 

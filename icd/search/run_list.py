@@ -45,6 +45,10 @@ def run_stage(
     with session(sweep, settings) as held:
         ledger = Ledger(held.storage, name, settings.announce)
         listed = listed_of(ledger, sweep)
+        records = ledger.records(listed.stage)
+        if listed.finished(records) and not any(record.unfinished for record in records):
+            one_thing = measured(sweep, listed.objective)
+            return StageResult("exhausted", held.conclude(one_thing, ledger, lambda: finish(ledger, held.folder)))
         driver = _driver(sweep, ledger, listed, held)
         pending = held.conduct(driver, lambda: finish(ledger, held.folder))
         if driver.stopped_by == "signal":
@@ -71,7 +75,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
         ledger,
         held.tracker,
         prepared,
-        held.context(sweep, prepared),
+        held.context(sweep, prepared, listed.stage),
         settings.announce,
         ListSource(listed, ledger, prepared),
     )

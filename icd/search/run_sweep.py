@@ -17,9 +17,9 @@ from icd.errors import Interrupted, StateError
 from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.records import TrialRecord, best
+from icd.search.core.records import TrialRecord, best, failed_too_often, interrupted
 from icd.search.foresight import foresight
-from icd.search.session import Session, session, written_report
+from icd.search.session import Session, leave_report, session
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import is_shared, redacted, storage_url
 from icd.search.study.ledger import Ledger
@@ -28,6 +28,7 @@ from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.search.sweep_status import has_ended
 from icd.training.hardware import versions
 
 __all__ = ["SweepResult", "run"]
@@ -70,6 +71,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
     """
     with session(sweep, settings) as held:
         begun = _begun(held.storage, sweep, document, settings)
+        if begun is not None and not settings.retry_failed and has_ended(begun, begun.records(), held.files.requests()):
+            return _told_again(sweep, begun, held)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         request = preparation(space.extremes(), sweep, settings, probe=begun is None)
@@ -91,6 +94,7 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     if "digest" not in attributes:
         return None  # a driver was killed while it made the study; ``_create`` completes it
     before, now = json.loads(attributes["sweep"]), sweep.to_data()
+    other_budget = before["search"]["budget"] != now["search"]["budget"]
     for data in (before, now):
         data.pop("resources")
         if settings.extend:
@@ -101,6 +105,8 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
         advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
         raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
     if settings.extend:
+        if other_budget:
+            ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
         ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
     return ledger
 
@@ -162,7 +168,7 @@ def _drive(
     if settings.retry_failed:
         again = ", ".join(map(str, retry_failed(ledger)))
         settings.announce(f"failed trials are trained again as {again}" if again else "no failed trial to train again")
-    context = held.context(sweep, prepared)
+    context = held.context(sweep, prepared, "search")
     driver = SweepController(sweep, space, ledger, held.tracker, prepared, context, settings.announce)
     ledger.note_study(
         stopped_by="",
@@ -174,22 +180,34 @@ def _drive(
     def finish() -> None:
         # Who is told to leave at once does so; the report can be had from 'icd report'.
         if not driver.stop_now:
-            written_report(sweep.name, held.folder, settings)
+            leave_report(sweep.name, held.folder, settings)
 
     pending = held.conduct(driver, finish)
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
-    records = tuple(ledger.records())
+    return _result(sweep, ledger, held, driver.stopped_by, pending)
+
+
+def _told_again(sweep: SweepConfig, ledger: Ledger, held: Session) -> SweepResult:
+    """Say that a sweep is finished; its report is written again, and MLflow is sent what it lacks."""
+    why = ledger.attributes["stopped_by"]
+    held.settings.announce(f"sweep {sweep.name!r} is finished (stopped_by: {why}): there is nothing to train")
+    pending = held.conclude(sweep, ledger, lambda: leave_report(sweep.name, held.folder, held.settings))
+    return _result(sweep, ledger, held, why, pending)
+
+
+def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, pending: int) -> SweepResult:
+    records = tuple(interrupted(ledger.records()))
     return SweepResult(
         name=sweep.name,
         folder=held.folder,
         records=records,
         best=best(records, maximize=sweep.objectives[0].direction == "maximize"),
-        stopped_by=driver.stopped_by,
-        failed_too_often=driver.failed_too_often,
+        stopped_by=stopped_by,
+        failed_too_often=failed_too_often(records, sweep.budget.max_failed_fraction),
         pending=pending,
-        tracking=redacted(tracking_uri(settings.root)),
+        tracking=redacted(tracking_uri(held.settings.root)),
     )
 
 

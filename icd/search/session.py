@@ -2,27 +2,29 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import SetupError
 from icd.search.controller.controller import SweepController
-from icd.search.core.attempts import Policy, RunContext
+from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
 from icd.search.core.machine import usable_cpus
-from icd.search.core.messages import Heartbeat
 from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.records import Stage
+from icd.search.executors.executor import Executor
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.executors.local.worker_process import launch_python
 from icd.search.settings import Settings, threads_of
-from icd.search.study.database import PostgresLock, is_shared, open_storage, storage_url
+from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import driver_lock
+from icd.search.study.locks import PostgresLock, sweep_lock
 from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
@@ -39,49 +41,16 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
 from icd.search.tracking.tracker import Tracker
-from icd.training.checkpoints import write_durably
+from icd.storage.bucket import url_of
+from icd.storage.durable import write_durably
 from icd.worker.gpus import visible_gpus
-from icd.worker.run_trial import stop_asked
+from icd.worker.trial_inputs import TrialFolders, look_for_data
 
 logger = logging.getLogger(__name__)
 
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
-
-
-class Executor(Protocol):
-    """Where attempts run: plain processes or Ray Tune."""
-
-    name: str
-
-    def prepare(
-        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
-    ) -> PreflightResult:
-        """Make ready in a worker that has what a trial has.
-
-        Raises:
-            SetupError: If the worker died again and again, or a node does not share the sweep's folder.
-            IcdError: What ``run_preflight`` raised there.
-            Interrupted: If ``stop`` said so.
-        """
-        ...
-
-    def run(self, policy: Policy, tick: Callable[[], None]) -> None:
-        """Start what the policy gives and tell it what happens, until it is finished.
-
-        Raises:
-            SetupError: If no location is left for a trial, or Tune itself failed.
-        """
-        ...
-
-    def progress(self) -> Mapping[int, Heartbeat]:
-        """Give the last step of every trial under way, as far as it is known."""
-        ...
-
-    def close(self) -> None:
-        """End all workers, and a Ray that is our own."""
-        ...
 
 
 class Session:
@@ -106,6 +75,7 @@ class Session:
             shared.guard(self.storage)
         self.files = sweep_files_of(self.folder)
         self._take_over()
+        self.files.forget_stop()
 
     def _take_over(self) -> None:
         """Bring here what a driver on another machine left in the bucket, if the root is one."""
@@ -116,30 +86,36 @@ class Session:
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
-        self.files.take_over()
+        self.files.fetch_made()
         if begun:
             fetch_trials(self.settings.root, Ledger(self.storage, self.name))
 
     def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
-        (self.folder / "stop").unlink(missing_ok=True)  # a stop that was asked of an earlier driver
+        if _runs_here(self.settings):  # on other machines there may be what is not here
+            first = read_trial(Document(dict(request.configs[0]), f"sweep {self.name}"))
+            look_for_data(first, TrialFolders.of(request))
         self._executor = _executor(sweep, self.folder, self.settings)
         self._leaving.callback(self._executor.close)
-        stop, asked = self.settings.stop, self.folder / "stop"
-        prepared = self._executor.prepare(request, self.settings.announce, lambda: stop() or bool(stop_asked(asked)))
+        stop, files = self.settings.stop, self.files
+        prepared = self._executor.prepare(request, self.settings.announce, lambda: stop() or bool(files.stop_asked()))
         _check_fit(sweep, prepared)
         return prepared
 
-    def context(self, sweep: SweepConfig, prepared: PreflightResult) -> RunContext:
-        """Say where trials run."""
+    def context(self, sweep: SweepConfig, prepared: PreflightResult, stage: Stage) -> RunContext:
+        """Say where and how the trials of a stage run."""
         data_root = self.settings.data_root
         return RunContext(
             folder=self.folder,
             root=self.settings.root.absolute(),
             data_root=data_root.absolute() if data_root else None,
+            bucket=url_of(self.settings.root),
+            stage=stage,
             gpus_per_trial=sweep.resources.gpus_of_a_trial(bool(prepared.gpus)),
             threads=threads_of(sweep),
             engine=engine_asked(self.settings.engine, sweep.resources.engine),
+            grace_seconds=sweep.resources.grace_seconds,
+            teacher_caches=dict(prepared.teacher_caches),
         )
 
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
@@ -150,9 +126,7 @@ class Session:
         Returns:
             Runs of which MLflow lacks something.
         """
-        views, tracker = driver.recorder.views, self.tracker
-        _begin(tracker, views, driver.ledger, self.settings.root, driven=True)
-        try:
+        with self._tracked(driver.recorder.views, driver.ledger):
             self._executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
                 with suppress(SetupError):  # what halted it may be the same disk
@@ -160,18 +134,35 @@ class Session:
                 raise driver.halted
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
+        return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+
+    def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:
+        """Do what a driver does before it leaves, where nothing is left to train; an earlier one may have been killed.
+
+        Returns:
+            Runs of which MLflow lacks something.
+        """
+        with self._tracked(_views(sweep, ledger, self.folder), ledger):
+            finish()
+        return self.tracker.close(_FLUSH_S)
+
+    @contextmanager
+    def _tracked(self, views: SweepViews, ledger: Ledger) -> Iterator[None]:
+        """Bring MLflow to the study within the block, and to the whole sweep's summary at its end."""
+        _begin(self.tracker, views, ledger, self.settings.root, driven=True)
+        try:
+            yield
             self.files.publish()
-            ask_for_summary(tracker, views, driver.ledger, driven=False)
+            ask_for_summary(self.tracker, views, ledger, driven=False)
         except BaseException:
-            tracker.close(_LEAVE_S)
+            self.tracker.close(_LEAVE_S)
             raise
-        return tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
     def _tick(self, driver: SweepController) -> None:
-        asked = self.files.exchange() or stop_asked(self.folder / "stop")
+        asked = self.files.stop_asked()
         if self.settings.stop() and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "signal"
-            write_durably(self.folder / "stop", b"now")  # workers look here after every epoch
+            write_durably(self.folder / STOP, b"now")  # workers look here after every epoch
         elif asked == "now" and not driver.stop_now:
             driver.stop_now, driver.stopped_by = True, "stop"
         elif asked == "drain" and not driver.drain:
@@ -201,11 +192,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose --root") from error
-    with driver_lock(folder), ExitStack() as leaving:
-        shared = PostgresLock(url, sweep.name, settings.announce) if is_shared(url) else None
-        if shared is not None:
-            shared.acquire()
-            leaving.callback(shared.release)
+    with sweep_lock(folder, url, settings.announce) as shared, ExitStack() as leaving:
         yield Session(sweep.name, settings, shared, leaving)
 
 
@@ -214,15 +201,18 @@ def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[s
     ledger, folder = find(root, name), sweep_folder(root, name)
     fetch_trials(root, ledger)
     sweep_files_of(folder).fetch_made()
-    sweep, tracker = stored_sweep(ledger), Tracker(announce)
-    views = SweepViews(sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
-    _begin(tracker, views, ledger, root, driven=False)
+    tracker = Tracker(announce)
+    _begin(tracker, _views(stored_sweep(ledger), ledger, folder), ledger, root, driven=False)
     return tracker.close(deadline_s)
+
+
+def _views(sweep: SweepConfig, ledger: Ledger, folder: Path) -> SweepViews:
+    return SweepViews(sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
 
 
 def _begin(tracker: Tracker, views: SweepViews, ledger: Ledger, root: Path, *, driven: bool) -> None:
     """Begin to bring MLflow to everything that the study has."""
-    follow(tracker, views, ledger)
+    follow(tracker, views, ledger, driven=driven)
     ask_for_summary(tracker, views, ledger, driven=driven)
     tracker.start(Experiment(views.folder, tracking_uri(root), ledger.name, ledger.attributes["uid"], tracker.refuse))
 
@@ -238,17 +228,15 @@ def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document
     return apply_overrides(document, overrides) if overrides else document
 
 
-def written_report(name: str, folder: Path, settings: Settings) -> list[str]:
-    """Write the report and give its name; one that cannot be written is no reason to lose a sweep."""
+def leave_report(name: str, folder: Path, settings: Settings) -> None:
+    """Write the report, where one is wanted; one that cannot be written is no reason to lose a sweep."""
     if settings.report is None:
-        return []
+        return
     try:
         settings.report(settings.root, name, folder / REPORT_NAME)
     except Exception as error:
         again = pasted(settings.root, "report", name)
         settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
-        return []
-    return [REPORT_NAME]
 
 
 def _check_fit(sweep: SweepConfig, prepared: PreflightResult) -> None:
@@ -264,6 +252,13 @@ def _check_fit(sweep: SweepConfig, prepared: PreflightResult) -> None:
             f"budget.gpu_hours: must not be the only limit where trials take no GPU, since none is ever used, but got "
             f"{budget.gpu_hours:g}; give trials or hours"
         )
+
+
+def _runs_here(settings: Settings) -> bool:
+    """Whether all workers will be on this machine; a Ray that this process has joined before may have others."""
+    ray = sys.modules.get("ray")
+    joined = ray is not None and ray.is_initialized()
+    return settings.executor == "process" or (settings.address == "local" and not joined)
 
 
 def _executor(sweep: SweepConfig, folder: Path, settings: Settings) -> Executor:

@@ -14,8 +14,8 @@ from icd.teacher.cache import BUDGET_GB, CacheMode
 
 if TYPE_CHECKING:
     from icd.search.controller.controller import SweepController
+    from icd.search.executors.executor import Executor
     from icd.search.executors.local.worker_process import Launch
-    from icd.search.session import Executor
 
 logger = logging.getLogger(__name__)
 

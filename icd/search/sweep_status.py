@@ -14,10 +14,11 @@ from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain
-from icd.search.core.records import State, TrialRecord, best
-from icd.search.study.database import PostgresLock, is_shared, storage_url
+from icd.search.core.records import State, TrialRecord, best, interrupted
+from icd.search.core.trial_request import TrialRequest
+from icd.search.study.database import storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import holder, is_driven
+from icd.search.study.locks import driver_at, holder, is_driven
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
 
@@ -73,15 +74,29 @@ def status_of(root: Path, name: str) -> SweepStatus:
         if is_driven(folder):
             return _preparing(folder)
         raise
-    return _status(root, ledger, ledger.records())
+    return _status(root, ledger)
 
 
 def all_statuses(root: Path) -> list[SweepStatus]:
     """Say how every sweep below a root stands, those that are being prepared last."""
-    found = [_status(root, ledger, ledger.records()) for ledger in find_all(root)]
+    found = [_status(root, ledger) for ledger in find_all(root)]
     known = {status.name for status in found}
     folders = sorted(lock.parent for lock in sweep_folder(root, "").glob("*/driver.lock"))
     return found + [_preparing(folder) for folder in folders if folder.name not in known and is_driven(folder)]
+
+
+def records_of(root: Path, ledger: Ledger) -> list[TrialRecord]:
+    """Give every trial of a sweep as it is to be shown: ``interrupted`` where the study has it under way in vain."""
+    records = ledger.records()
+    unsure = any(record.unfinished for record in records)
+    return interrupted(records) if unsure and driver_of(root, ledger.name) is None else records
+
+
+def has_ended(ledger: Ledger, records: Sequence[TrialRecord], requests: Sequence[TrialRequest]) -> bool:
+    """Whether the last driver had nothing left to do, and of the trials asked for since none has room."""
+    used, trials = sum(record.counts for record in records), plain_sweep(ledger)["budget"]["trials"]
+    more = any(record.unfinished for record in records) or (bool(requests) and used < (trials or math.inf))
+    return ledger.attributes.get("stopped_by", "") in ENDED_BY_ITSELF and not more
 
 
 def plain_sweep(ledger: Ledger) -> dict[str, Any]:
@@ -99,13 +114,7 @@ def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
 
 def driver_of(root: Path, name: str) -> str | None:
     """Say who drives a sweep now; None for nobody."""
-    folder = sweep_folder(root, name)
-    if is_driven(folder):
-        return holder(folder)
-    url = storage_url(root)
-    if is_shared(url):
-        return PostgresLock(url, name).holder()
-    return None
+    return driver_at(sweep_folder(root, name), storage_url(root))
 
 
 def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
@@ -162,18 +171,18 @@ def pairs_of(records: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record.members))
 
 
-def found_line(folder: Path, records: Sequence[TrialRecord]) -> str:
+def found_line(root: Path, ledger: Ledger) -> str:
     """Say what a driver that goes on finds: ``found 10 done, 2 interrupted to continue, 0 lost``.
 
     A trial is lost if the study has epochs of it and its folder has no checkpoint, so that it begins again.
     """
-    files = sweep_files_of(folder)
+    files, records = sweep_files_of(sweep_folder(root, ledger.name)), records_of(root, ledger)
     counts = counts_of(records)
-    under_way = [record for record in records if record.state == "running"]
+    under_way = [record for record in records if record.unfinished]
     lost = [record for record in under_way if record.curve and not files.begun(record.number)]
     failed = f", {counts['failed']} failed (--retry-failed trains them again)" if counts["failed"] else ""
     done, going_on = counts["complete"] + counts["pruned"], len(under_way) - len(lost)
-    state = "running" if is_driven(folder) else "interrupted"
+    state = "running" if counts["running"] else "interrupted"
     return f"found {done} done, {going_on} {state} to continue, {len(lost)} lost{failed}"
 
 
@@ -193,14 +202,11 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
     return driver
 
 
-def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> SweepStatus:
+def _status(root: Path, ledger: Ledger) -> SweepStatus:
     attributes, sweep = ledger.attributes, plain_sweep(ledger)
-    driver = driver_of(root, ledger.name)
-    stopped_by = "" if driver else str(attributes.get("stopped_by", ""))
-    folder, used = sweep_folder(root, ledger.name), sum(record.counts for record in records)
-    requests, trials = len(sweep_files_of(folder).requests()), sweep["budget"]["trials"]
-    more = any(record.state == "running" for record in records) or (requests > 0 and used < (trials or math.inf))
-    finished = stopped_by in ENDED_BY_ITSELF and not more
+    driver, folder = driver_of(root, ledger.name), sweep_folder(root, ledger.name)
+    records = ledger.records() if driver else interrupted(ledger.records())
+    requests = sweep_files_of(folder).requests()
     gpus = attributes.get("gpus_per_trial")
     seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
     maximize = sweep["objectives"][0]["direction"] == "maximize"
@@ -208,7 +214,7 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
     warning = mixed_cost(metrics, devices)
     return SweepStatus(
         name=ledger.name,
-        state="driven" if driver else "finished" if finished else "stopped",
+        state="driven" if driver else "finished" if has_ended(ledger, records, requests) else "stopped",
         driver=driver,
         counts=counts_of(records),
         best=best(records, maximize=maximize),
@@ -217,15 +223,15 @@ def _status(root: Path, ledger: Ledger, records: Sequence[TrialRecord]) -> Sweep
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
         used={
-            "trials": used,
+            "trials": sum(record.counts for record in records),
             "hours": float(attributes.get("seconds", 0.0)) / 3600,
             "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
         },
-        stopped_by=stopped_by,
+        stopped_by="" if driver else str(attributes.get("stopped_by", "")),
         created=str(attributes.get("created", "")),
         folder=folder,
         expected_gain=expected_gain(records, maximize=maximize) if len(metrics) == 1 else None,
-        requests=requests,
+        requests=len(requests),
         quarantined=list(attributes.get(QUARANTINED, ())),
         devices=devices,
         warnings=[warning] if warning else [],

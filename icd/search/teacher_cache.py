@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from icd.config.habits import is_sweep
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
@@ -77,7 +78,7 @@ def _by_layout(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
 
 def _configs(document: Document) -> list[TrialConfig]:
     """Give the trial of a file, or every corner and baseline of a sweep."""
-    if not (isinstance(document.data, dict) and {"name", "space"} & document.data.keys()):
+    if not is_sweep(document.data):
         return [read_trial(document)]
     return SearchSpace(read_sweep(document)).extremes()
 

@@ -36,7 +36,7 @@ def small_pair() -> Pair:
     """Make a pair of small networks, and what both say of a batch."""
     student = build_model("resnet8", num_classes=CLASSES, seed=1).train()
     teacher = build_model("resnet14", num_classes=CLASSES, seed=2).eval().requires_grad_(False)
-    return Pair(student, LiveOutputs(student(_images()), student.head), LiveOutputs(teacher(_images()), teacher.head))
+    return Pair(student, LiveOutputs(*student(_images()), student.head), LiveOutputs(*teacher(_images()), teacher.head))
 
 
 def a_step(epoch: int = 5) -> Step:

@@ -90,7 +90,7 @@ def _of_model(name: str, image_size: int | None) -> Iterator[str]:
     for stem in MODELS[name].stems:
         row = MODELS[name]
         asked = (image_size,) if image_size else _SIZES
-        taken = [size for size in asked if row.measure is not None and row.measure(stem, size)[1]]
+        taken = [size for size in asked if row.features(stem, size)[1]]
         if not taken:
             yield f"takes no image of {image_size or '32, 64 or 224'} pixels; give --image-size"
             continue

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from icd.errors import CheckpointError
-from icd.storage.durable import write_durably as write_durably
+from icd.storage.durable import write_durably
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from icd.config.training import TrainingConfig
 from icd.data.loader import Batch
 from icd.errors import NonFiniteLossError
 from icd.methods import LiveOutputs, NetworkOutputs, Step
-from icd.models import Network
+from icd.models import Network, Output
 from icd.training.kernels import products
 from icd.training.optimizer import lr_scalar, make_optimizer, momenta
 from icd.training.weight_average import WeightAverage
@@ -79,14 +79,14 @@ class TrainStep:
 
     def _terms(
         self,
-        student: Callable[..., Any],
+        student: Callable[..., Output],
         method: Callable[..., Any],
         batch: Batch,
         teacher: NetworkOutputs | None,
         moment: Step,
     ) -> dict[str, Tensor]:
         with precision(self.training.precision, batch.images_BCHW.device):
-            side = LiveOutputs(student(batch.images_BCHW), self.student.head)
+            side = LiveOutputs(*student(batch.images_BCHW), self.student.head)
             smoothed = moment._replace(label_smoothing=self.training.label_smoothing)
             terms: dict[str, Tensor] = method(side, teacher, smoothed)
             return terms
@@ -152,4 +152,4 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
 def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
     """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
     with torch.no_grad(), products(batch.images_BCHW.device, tf32=False):
-        return LiveOutputs(teacher(batch.images_BCHW), teacher.head, exact=True)
+        return LiveOutputs(*teacher(batch.images_BCHW), teacher.head, exact=True)

@@ -38,7 +38,7 @@ def working_copy(attempt: Attempt) -> Iterator[Callable[[], None]]:
     Raises:
         SetupError: If the bucket stays away.
     """
-    if not attempt.bucket:
+    if not attempt.context.bucket:
         yield partial(check_newest, attempt)
         return
     copy = _Copy(attempt)
@@ -53,7 +53,7 @@ class _Copy:
     """What one attempt has published so far."""
 
     def __init__(self, attempt: Attempt) -> None:
-        self.attempt, self.bucket = attempt, Bucket(attempt.bucket)
+        self.attempt, self.bucket = attempt, Bucket(attempt.context.bucket)
         self._published: dict[str, tuple[int, int]] = {}
         self._slot = 0
 

@@ -18,7 +18,7 @@ from icd.data.split import Split
 from icd.losses.cells import cell_logits
 from icd.methods import CellDistillation
 from icd.models import Network
-from icd.training.checkpoints import write_durably
+from icd.storage.durable import write_durably
 from icd.training.loop import Execution, evaluation_batches, initial_student
 from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 

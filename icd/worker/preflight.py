@@ -5,7 +5,6 @@ Runs in a worker, where the devices are; everything it learns goes back as plain
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from icd.methods import METHODS, CrossEntropy
 from icd.models import Network, build_model
 from icd.plugin_places import place_of_class
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
-from icd.storage.bucket import local_root
 from icd.teacher.cache import CacheMode, plan_cache, suits, summary
 from icd.teacher.store import prepare
 from icd.training.hardware import device_name
@@ -53,11 +51,7 @@ class _Preflight:
 
     def __init__(self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
         self.request, self.say = request, say
-        self.folders = TrialFolders(
-            root=local_root(request.bucket or request.root),
-            data_root=Path(request.data_root) if request.data_root else None,
-            download=request.download,
-        )
+        self.folders = TrialFolders.of(request)
         self.device = training_device()
         self.quiet = Execution(device=self.device, num_workers=request.threads, stop=stop, engine=request.engine)
         self.talking = replace(self.quiet, report=self._report)

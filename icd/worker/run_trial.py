@@ -8,7 +8,6 @@ import logging
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, Problem, SetupError, StateError
 from icd.models import Network
 from icd.plugins import fault
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
 from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
 from icd.training.engine import spent
@@ -58,19 +57,20 @@ def train_attempt(
         progress: Called after every step with epoch, step and steps in the epoch.
         notice: That this process has to go.
     """
-    if attempt.threads:
-        torch.set_num_threads(attempt.threads)
+    context = attempt.context
+    if context.threads:
+        torch.set_num_threads(context.threads)
     kind: ResultKind = "complete"
     device, reason, result = None, "", dict[str, Any]()
 
     def step(epoch: int, step: int, steps: int) -> None:
         progress(epoch, step, steps)
-        if notice.over(attempt.grace_seconds):
+        if notice.over(context.grace_seconds):
             raise Interrupted(f"no time was left for the rest of epoch {epoch}")
 
     try:
         device = training_device()
-        limit_memory(device, attempt.gpu_share)
+        limit_memory(device, context.gpus_per_trial or 1.0)
         if notice.given:
             raise Interrupted("not begun")
         with working_copy(attempt) as publish:
@@ -150,7 +150,7 @@ class _Runs:
         result, before = dict[str, Any](), 0
         for count, (name, document) in enumerate(self.attempt.runs.items(), 1):
             config = read_trial(Document(dict(document), f"trial {self.attempt.number}"))
-            if self.attempt.stage != "confirm" and config.data.measure_on == "test":
+            if self.attempt.context.stage != "confirm" and config.data.measure_on == "test":
                 rule = "must be val: only a confirmation sees test images"
                 raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test", has_value=True))
             # Where all have their results, only the end was not told: the last one says it again.
@@ -160,16 +160,14 @@ class _Runs:
         return result
 
     def _train(self, name: str, config: TrialConfig, before: int) -> dict[str, Any]:
-        attempt, folder = self.attempt, self.attempt.folder / name
-        folders = TrialFolders(
-            root=Path(attempt.root), data_root=Path(attempt.data_root) if attempt.data_root else None
-        )
+        attempt, context, folder = self.attempt, self.attempt.context, self.attempt.folder / name
+        folders = TrialFolders(root=context.root, data_root=context.data_root)
         execution = Execution(
             device=self.device,
-            num_workers=attempt.threads,
+            num_workers=context.threads,
             progress=lambda epoch, step, steps: self.step(before + epoch, step, steps),
             stop=self._stop(),
-            engine=attempt.engine,
+            engine=context.engine,
         )
         split = self.inputs.split(config, folders, self.device)
         teacher = self.inputs.teacher(config, split, folders, execution)
@@ -187,7 +185,7 @@ class _Runs:
             keep_grams(folder, config, split, student, teacher, self.device)
             check_newest(attempt)  # the result comes next
 
-        mode: Any = attempt.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
+        mode: Any = context.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
         with open_teacher_cache(config, split, teacher, folders, mode) as cache:
             execution = replace(execution, report=report, cache=cache)
             result = continue_trial(config, split, teacher, folder, execution, begun=begun, finishing=finishing)
@@ -211,15 +209,7 @@ class _Runs:
             raise Interrupted(f"stopped after epoch {epoch}")
 
     def _stop(self) -> Callable[[], bool]:
-        file = Path(self.attempt.sweep) / "stop"
+        sweep = self.attempt.context.folder
         # A copy of a bucket may hold what an earlier driver was asked on this machine: one that stops begins nothing.
-        stale = bool(self.attempt.bucket) and stop_asked(file) == "now"
-        return lambda: self.notice.given or (not stale and stop_asked(file) == "now")
-
-
-def stop_asked(path: Path) -> str:
-    """Read what was asked of a sweep: ``drain``, ``now``, or nothing."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+        stale = bool(self.attempt.context.bucket) and stop_asked(sweep) == "now"
+        return lambda: self.notice.given or (not stale and stop_asked(sweep) == "now")

@@ -13,10 +13,10 @@ import yaml
 from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
 from icd.errors import Interrupted
+from icd.storage.durable import write_durably
 from icd.storage.folder_lock import alone_in
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
-from icd.training import checkpoints
 from icd.training.evaluation import evaluate
 from icd.training.loop import Execution, evaluation_batches
 from icd.training.student_file import read_student
@@ -85,7 +85,7 @@ def run_trial(
         if open_test and "test" not in result:
             result["test"] = _look_at_test(config, read, folder, execution, name)
             content = (json.dumps(result, indent=1) + "\n").encode()
-            checkpoints.write_durably(folder / "result.json", content)
+            write_durably(folder / "result.json", content)
     return result
 
 

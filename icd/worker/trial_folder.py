@@ -20,6 +20,7 @@ from icd.config.trial import TrialConfig, differences, plain_data
 from icd.data.split import Split
 from icd.errors import Interrupted, StateError
 from icd.models import Network
+from icd.storage.durable import write_durably
 from icd.training import checkpoints
 from icd.training.hardware import device_name, versions
 from icd.training.loop import EpochMetrics, Execution, Trained, train
@@ -37,7 +38,7 @@ def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
     if not path.exists():
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         text = f"# key {config.key()}\n" + yaml.safe_dump(config.to_data(), sort_keys=False)
-        checkpoints.write_durably(path, text.encode())
+        write_durably(path, text.encode())
         return
     text = path.read_text()
     if text.splitlines()[:1] != [f"# key {config.key()}"]:
@@ -65,7 +66,7 @@ def take_up(folder: Path) -> Begun:
     if found and found.payload["reported"] and not any(row["epoch"] == epoch for row in rows):
         rows.append({"epoch": epoch, **found.payload["metrics"]})
     if path.exists() or rows:
-        checkpoints.write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_durably(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return Begun(rows, found)
 
 
@@ -110,7 +111,7 @@ def continue_trial(
 
 
 def _write_json(path: Path, data: Any, indent: int | None = None) -> None:
-    checkpoints.write_durably(path, (json.dumps(data, indent=indent) + "\n").encode())
+    write_durably(path, (json.dumps(data, indent=indent) + "\n").encode())
 
 
 def _result(

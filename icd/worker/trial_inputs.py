@@ -13,7 +13,8 @@ from icd.data.images import ArrayImages
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem, StateError
 from icd.models import Network
-from icd.storage.bucket import bucket_of
+from icd.search.core.preparation import PreflightRequest
+from icd.storage.bucket import bucket_of, local_root
 from icd.teacher.cache import CacheMode, TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.store import TeacherStore
 
@@ -25,6 +26,12 @@ class TrialFolders:
     root: Path
     data_root: Path | None = None
     download: bool = False
+
+    @classmethod
+    def of(cls, request: PreflightRequest) -> "TrialFolders":
+        """Give those of a sweep that is made ready."""
+        data_root = Path(request.data_root) if request.data_root else None
+        return cls(root=local_root(request.bucket or request.root), data_root=data_root, download=request.download)
 
     @property
     def teachers(self) -> TeacherStore:
@@ -50,16 +57,7 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
         ConfigError: If the method does not suit the number of classes, or the views the size of the images.
     """
     data = config.data
-    split = DATASETS[data.name].load(
-        Request(
-            root=folders.data_root,
-            path=data.path,
-            val_fraction=data.val_fraction,
-            split_seed=data.split_seed,
-            download=folders.download,
-        ),
-        **dict(data.options),
-    )
+    split = DATASETS[data.name].load(_request(config, folders), **dict(data.options))
     digest = f"{split.digest}:{split.split_digest}"
     if data.digest is not None and data.digest != digest:
         raise StateError(
@@ -73,6 +71,26 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
     if problems:
         raise ConfigError(problems)
     return replace(config, data=replace(data, digest=digest)), split
+
+
+def look_for_data(config: TrialConfig, folders: TrialFolders) -> None:
+    """See whether the files of a configuration's images are there, without reading them.
+
+    Raises:
+        DataError: If they are plainly not there.
+    """
+    DATASETS[config.data.name].look(_request(config, folders))
+
+
+def _request(config: TrialConfig, folders: TrialFolders) -> Request:
+    data = config.data
+    return Request(
+        root=folders.data_root,
+        path=data.path,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        download=folders.download,
+    )
 
 
 def views_problems(config: TrialConfig, split: Split) -> list[Problem]:

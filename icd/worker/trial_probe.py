@@ -45,7 +45,7 @@ class Probe:
         student, output = self._student(config, batch.images_BCHW)
         teacher_side = None
         if teacher is not None:
-            teacher_side = LiveOutputs(self._teacher(teacher, config, batch.images_BCHW), teacher.head)
+            teacher_side = LiveOutputs(*self._teacher(teacher, config, batch.images_BCHW), teacher.head)
         setup = MethodSetup(
             student_channels=student.head.in_features,
             teacher_channels=teacher.head.in_features if teacher else 0,
@@ -55,7 +55,7 @@ class Probe:
         method = config.method.build(setup).to(self.execution.device)
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
-            given = method(LiveOutputs(output, student.head), teacher_side, where)
+            given = method(LiveOutputs(*output, student.head), teacher_side, where)
             if not isinstance(given, dict) or any(term.numel() != 1 for term in given.values()):
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
                 raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))

@@ -21,7 +21,9 @@ def test_the_plain_loss_is_ours(method: str) -> None:
     with torch.no_grad():
         teacher.head.weight.mul_(20)
         outputs = [network.eval()(images_BCHW) for network in (student, teacher)]
-        sides = [LiveOutputs(output, network.head) for output, network in zip(outputs, (student, teacher), strict=True)]
+        sides = [
+            LiveOutputs(*output, network.head) for output, network in zip(outputs, (student, teacher), strict=True)
+        ]
         built = PAPER_ROWS[method].build(None)
         ours = sum(built(*sides, Step(labels_B, torch.arange(6), 240, 0)).values())
         scales = (1, 2, 4)

@@ -160,7 +160,7 @@ class BucketPolicy(FakePolicy):
         if attempt is None or self.files.bucket is None:
             return None
         self.files.issue(attempt.number, attempt.attempt)
-        return replace(attempt, bucket=self.files.bucket.url)
+        return replace(attempt, context=replace(attempt.context, bucket=self.files.bucket.url))
 
 
 def test_the_notice_of_a_node_that_is_taken_back_reaches_its_trial(

@@ -16,36 +16,16 @@ from tests.crash.served import Harness, records
 from tests.support.two_pairs import ASKED, BOTH, held
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
-    assert harness.drive(root, changes=BOTH).wait() == 0, harness.errors
-    return root
-
-
 def values(root: Path) -> list[Any]:
     return [(dict(record.members), record.rank) for record in records(root)]
 
 
-@pytest.fixture(scope="module")
-def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root whose confirmation nobody disturbed."""
-    root = Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("confirmed") / "root"))
-    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.errors
-    return root
-
-
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_a_kill_in_the_second_run_changes_nothing(
-    harness: Harness, undisturbed: Path, tmp_path: Path, victim: str
+    pairs_harness: Harness, undisturbed_pairs: Path, tmp_path: Path, victim: str
 ) -> None:
-    root = harness.root(tmp_path / "root")
-    drive = harness.drive(root, changes=BOTH)
+    root = pairs_harness.root(tmp_path / "root")
+    drive = pairs_harness.drive(root, changes=BOTH)
     first = drive.folder / "trials" / "0001"
     second = first / "large" / "metrics.jsonl"
     drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 2)
@@ -53,15 +33,15 @@ def test_a_kill_in_the_second_run_changes_nothing(
     if victim == "driver":
         drive.signal(signal.SIGKILL)
         assert drive.wait() == -signal.SIGKILL
-        drive = harness.drive(root, changes=BOTH)
+        drive = pairs_harness.drive(root, changes=BOTH)
     else:
         (worker,) = drive.workers
         os.kill(worker, signal.SIGKILL)
     assert drive.wait() == 0, drive.said
     if victim == "worker":
         assert "retry 1/3 from epoch" in drive.said
-    assert bare.table(root) == bare.table(undisturbed)
-    assert values(root) == values(undisturbed)
+    assert bare.table(root) == bare.table(undisturbed_pairs)
+    assert values(root) == values(undisturbed_pairs)
     assert (first / "small" / "student.safetensors").stat().st_mtime_ns == kept  # a finished run is not trained again
     with sqlite3.connect(root / "mlflow.db") as database:
         twice = "select key from metrics group by run_uuid, key, step having count(*) > 1"
@@ -71,15 +51,15 @@ def test_a_kill_in_the_second_run_changes_nothing(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_confirmation_goes_on_within_a_pair(
-    harness: Harness, undisturbed: Path, confirmed: Path, tmp_path: Path, how: signal.Signals
+    pairs_harness: Harness, undisturbed_pairs: Path, confirmed_pairs: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
-    drive = harness.drive(root, changes=BOTH, confirm=ASKED)
+    root = Path(shutil.copytree(undisturbed_pairs, tmp_path / "root"))
+    drive = pairs_harness.drive(root, changes=BOTH, confirm=ASKED)
     second = drive.folder / "trials" / f"{LIST_NUMBERS + 1}" / "large" / "metrics.jsonl"
     drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 1)
     drive.signal(how)
     assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)
     assert not held(root).finished
-    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.errors
-    assert bare.table(root, "confirm") == bare.table(confirmed, "confirm")
-    assert outcome(held(root)) == outcome(held(confirmed))
+    assert pairs_harness.drive(root, changes=BOTH, confirm={}).wait() == 0, pairs_harness.errors
+    assert bare.table(root, "confirm") == bare.table(confirmed_pairs, "confirm")
+    assert outcome(held(root)) == outcome(held(confirmed_pairs))

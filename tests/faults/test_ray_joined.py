@@ -161,7 +161,10 @@ class RealPolicy(FakePolicy):
 
     def next_attempt(self) -> Attempt | None:
         attempt = super().next_attempt()
-        return attempt and replace(attempt, config=self.trials[attempt.number], threads=1)
+        if attempt is None:
+            return None
+        context = replace(attempt.context, threads=1)
+        return replace(attempt, runs={"": self.trials[attempt.number]}, context=context)
 
 
 def test_a_real_trial_gives_what_plain_processes_give(tmp_path: Path) -> None:

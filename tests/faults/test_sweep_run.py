@@ -45,7 +45,7 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
     errors = [line.partition("]")[0] for line in err.splitlines() if line.startswith("icd: error[")]
     assert errors == ["icd: error[INTERRUPTED"], err
     status = json.loads(command("status", "by-hand", "--json").out)
-    assert (status["state"], status["stopped_by"], status["counts"]["running"]) == ("stopped", "signal", 1)
+    assert (status["state"], status["stopped_by"], status["counts"]["interrupted"]) == ("stopped", "signal", 1)
     resumed = command("resume", "by-hand", "--executor", "process", "--set", "resources.retries=1")
     assert resumed.code == 0, resumed.err
     assert "found 0 done, 1 interrupted to continue, 0 lost" in resumed.err

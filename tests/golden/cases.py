@@ -5,6 +5,7 @@ outputs under the names the folder uses. ``check.py`` compares them and adds the
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,13 +68,18 @@ def base_losses(method: str, params: Mapping[str, Any]) -> BaseLoss:
     return KnowledgeDistillation(temperature=params["T"])
 
 
+def parts(loss: DecoupledKD | LocalRelations, *rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of a loss, before ``alpha`` and ``beta``."""
+    return replace(loss, alpha=1.0, beta=0.0)(*rows), replace(loss, alpha=0.0, beta=1.0)(*rows)
+
+
 def row_loss(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Result:
     base_loss = base_losses(method, params)
     labels_B = inputs.get("target", torch.zeros(len(inputs["z_s"]), dtype=torch.int64))
     loss = base_loss(inputs["z_s"], inputs["z_t"], labels_B).mean()
     outputs = {"loss": loss}
     if isinstance(base_loss, DecoupledKD):
-        tckd_B, nckd_B = base_loss.parts(inputs["z_s"], inputs["z_t"], labels_B)
+        tckd_B, nckd_B = parts(base_loss, inputs["z_s"], inputs["z_t"], labels_B)
         outputs |= {"tckd": tckd_B.mean(), "nckd": nckd_B.mean()}
     return Result(outputs, loss)
 
@@ -117,7 +123,7 @@ def training_total(method: str, params: Mapping[str, Any], inputs: Mapping[str, 
 
 def local_relations(method: str, params: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Result:
     base_loss = LocalRelations(temperature=params["T"], k=params["k"], alpha=params["alpha"], beta=params["beta"])
-    local_B, rest_B = base_loss.parts(inputs["z_s"], inputs["z_t"])
+    local_B, rest_B = parts(base_loss, inputs["z_s"], inputs["z_t"], inputs["target"])
     spec = CellDistillation(base_loss=base_loss, scales=(1,), ce_weight=params["ce_weight"])
     student = StoredSide(inputs["z_s"], inputs["z_s"].unsqueeze(1))
     teacher = StoredSide(inputs["z_t"], inputs["z_t"].unsqueeze(1))

@@ -18,7 +18,7 @@ from icd.losses import (
     TransformedTeacher,
 )
 from icd.losses.cells import loss_of_cells
-from icd.losses.rows import softened_kl, standardized
+from icd.losses.rows import standardized
 
 Named = dict[str, Tensor]
 _MLKD_STRONG = (3.0, 5.0)  # temperatures at which the strong view adds a plain KD beside T; the weak one has the rest
@@ -72,8 +72,9 @@ def multi_level(method: str, params: Mapping[str, Any], inputs: Mapping[str, Ten
     ce = F.cross_entropy(raw[0], inputs["target"])
     if two_views:
         strong = inputs["z_s_strong"], inputs["z_t_strong"]
-        kd = kd + sum(softened_kl(*strong, temperature).mean() for temperature in (params["T"], *_MLKD_STRONG))
-        kd = kd + sum(softened_kl(*raw, temperature).mean() for temperature in _MLKD_WEAK)
+        for pair, temperatures in ((strong, (params["T"], *_MLKD_STRONG)), (raw, _MLKD_WEAK)):
+            losses = (KnowledgeDistillation(temperature=temperature) for temperature in temperatures)
+            kd = kd + sum(loss(*pair, inputs["target"]).mean() for loss in losses)
         ce = ce + F.cross_entropy(strong[0], inputs["target"])
     parts = {
         "loss_ce": params["ce_weight"] * ce,

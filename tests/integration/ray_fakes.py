@@ -16,7 +16,7 @@ import ray
 from icd.cli.signals import stop_requested, stopping_politely
 from icd.config.sweep import Resources
 from icd.search.controller.retry import RetryPolicy
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, trial_folder
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext, trial_folder
 from icd.worker.preemption import NOTICE
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +55,8 @@ class FakePolicy:
         return Attempt(
             number=number,
             attempt=self.tried[number],
-            config={"training": {"epochs": EPOCHS}, **self.trials[number]},
-            sweep=str(self.folder),
-            root=str(self.folder),
+            runs={"": {"training": {"epochs": EPOCHS}, **self.trials[number]}},
+            context=RunContext(folder=self.folder, root=self.folder, threads=0),
             hang_seconds=self.hang_seconds,
         )
 
@@ -114,23 +113,23 @@ def fake_attempt(
     attempt: Attempt, bench: Any, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
 ) -> AttemptResult:
     """Do what the configuration says under ``do``, in the first attempt only."""
-    do = str(attempt.config.get("do", "")) if attempt.attempt == 1 else ""
-    epochs = int(attempt.config["training"]["epochs"])
+    do = str(attempt.runs[""].get("do", "")) if attempt.attempt == 1 else ""
+    epochs = int(attempt.runs[""]["training"]["epochs"])
     for epoch in range(1, epochs + 1):
-        if "sick" in attempt.config:
+        if "sick" in attempt.runs[""]:
             time.sleep(0.3)
             gpus = [int(index) for index in ray.get_gpu_ids()]
             (attempt.folder / f"gpu-{attempt.attempt}").write_text(json.dumps(gpus))
-            if gpus == [attempt.config["sick"]]:
+            if gpus == [attempt.runs[""]["sick"]]:
                 return ended(attempt, "gpu")
-            while not (Path(attempt.sweep) / "go").exists():
+            while not (attempt.context.folder / "go").exists():
                 time.sleep(0.1)
                 progress(epoch, 1, 2)
         if epoch == 2:
             _misbehave(do)
             if do in ("gpu", "memory", "diverged", "error"):
                 return ended(attempt, do)
-        deadline = time.monotonic() + float(attempt.config.get("seconds", 0))
+        deadline = time.monotonic() + float(attempt.runs[""].get("seconds", 0))
         while time.monotonic() < deadline:
             time.sleep(0.02)
             progress(epoch, 1, 2)
@@ -189,8 +188,8 @@ def pids_of(folder: Path) -> set[int]:
 def main() -> None:
     """Drive a sweep of fakes as the command does: FOLDER ADDRESS TRIALS EPOCHS SECONDS."""
     started = time.monotonic()
+    from icd.search.core.attempts import stop_asked
     from icd.search.executors.ray.executor import RayExecutor
-    from icd.worker.run_trial import stop_asked
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     trials, epochs, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
@@ -198,7 +197,7 @@ def main() -> None:
     times = {"import": time.monotonic() - started}
 
     def tick() -> None:
-        policy.stopping = policy.stopping or stop_requested() or stop_asked(folder / "stop") == "now"
+        policy.stopping = policy.stopping or stop_requested() or stop_asked(folder) == "now"
 
     with stopping_politely():
         said: list[str] = []

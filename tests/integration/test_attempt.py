@@ -13,7 +13,7 @@ import torch
 from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.models import Network
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport
+from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext
 from icd.training import checkpoints, loop
 from icd.worker import run_trial
 from icd.worker.shared_inputs import SharedInputs
@@ -31,7 +31,7 @@ def document_of(folder: Path, student: str = "resnet8") -> dict[str, Any]:
 
 def attempt_of(document: dict[str, Any], folder: Path, number: int = 0, attempt: int = 1) -> Attempt:
     config = read_trial(Document(document, "test")).to_data()
-    made = Attempt(number=number, attempt=attempt, config=config, sweep=str(folder), root=str(folder), threads=1)
+    made = Attempt(number=number, attempt=attempt, runs={"": config}, context=RunContext(folder=folder, root=folder))
     made.folder.mkdir(parents=True, exist_ok=True)
     (made.folder / "attempt").write_text(str(attempt))
     return made

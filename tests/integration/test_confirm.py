@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from icd.results.outcome import Arm
+from icd.results.run_plan import run_plan
+from icd.search.settings import Settings
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness
@@ -106,3 +108,12 @@ def test_a_race_is_run_once_and_opens_no_test_images(root: Path, harness: Harnes
     assert (found.raced, found.test_evaluations) == (2, 4 * 2)
     assert "Finalists were chosen among the best 2 trials with further seeds on validation images." in found.statement
     assert sum(bare.repeated_epochs(root).values()) == 0
+
+
+def test_a_confirmation_that_is_finished_starts_nothing(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
+    monkeypatch.delattr("icd.search.session._executor")
+    assert run_plan("confirm", "crash", Settings(root=root, executor="process")) == held(undisturbed)
+    check(root, undisturbed, kills=0)

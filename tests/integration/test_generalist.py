@@ -15,25 +15,13 @@ from icd.search.study import sweep_index
 from tests.command import Command, one_line
 from tests.crash import harness as bare
 from tests.crash.served import Harness, records
-from tests.support.two_pairs import ASKED, BOTH, EPOCHS, ONE, held
+from tests.support.two_pairs import EPOCHS, ONE, held
 
 EXPORTED = ("best.yaml", "student.safetensors", "README.md")
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
-    assert harness.drive(root, changes=BOTH).wait() == 0, harness.errors
-    return root
-
-
-def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
-    found = records(undisturbed)
+def test_every_trial_is_trained_on_every_pair(undisturbed_pairs: Path) -> None:
+    found = records(undisturbed_pairs)
     assert [record.state for record in found] == ["complete"] * 3
     for record in found:
         assert sorted(record.curve) == list(range(1, 2 * EPOCHS + 1))
@@ -41,14 +29,14 @@ def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
         assert record.values == (sum(record.members.values()) / 2,)
         assert record.rank is not None
         assert record.attempts == 1
-        folder = undisturbed / "sweeps" / "crash" / "trials" / f"{record.number:04d}"
+        folder = undisturbed_pairs / "sweeps" / "crash" / "trials" / f"{record.number:04d}"
         assert sorted(path.name for path in folder.iterdir()) == ["attempt", "large", "small"]
         for name, value in record.members.items():
             result = json.loads((folder / name / "result.json").read_text())
             assert (result["val"]["top1"], result["epochs"]) == (value, EPOCHS)
             assert not list(folder.glob("*/checkpoints/epoch-*"))
     best = min(found, key=lambda record: (record.rank, -record.values[0], record.number))
-    with sqlite3.connect(undisturbed / "mlflow.db") as database:
+    with sqlite3.connect(undisturbed_pairs / "mlflow.db") as database:
         query = "select m.value from metrics m join tags t on t.run_uuid = m.run_uuid where t.key = 'icd.trial' "
         query += f"and t.value like '%/{best.number:04d}' and m.key = ? order by m.step"
         told = {name: database.execute(query, (f"final/{name}/val/top1",)).fetchall() for name in best.members}
@@ -57,37 +45,33 @@ def test_every_trial_is_trained_on_every_pair(undisturbed: Path) -> None:
     assert epochs == [best.curve[epoch] for epoch in range(EPOCHS + 1, 2 * EPOCHS + 1)]
 
 
-def test_what_is_shown(undisturbed: Path, command: Command) -> None:
-    status = command("status", "crash", "--root", undisturbed)
+def test_what_is_shown(undisturbed_pairs: Path, command: Command) -> None:
+    status = command("status", "crash", "--root", undisturbed_pairs)
     assert "best by mean rank over the pairs" in status.out, status.err
-    rows = json.loads(command("trials", "crash", "--json", "--top", 3, "--root", undisturbed).out)
+    rows = json.loads(command("trials", "crash", "--json", "--top", 3, "--root", undisturbed_pairs).out)
     assert [row["rank"] for row in rows] == sorted(row["rank"] for row in rows)
     assert all(set(row["members"]) == {"small", "large"} for row in rows)
-    told = json.loads(command("status", "crash", "--json", "--root", undisturbed).out)
+    told = json.loads(command("status", "crash", "--json", "--root", undisturbed_pairs).out)
     assert (told["ranked"], told["best"]["number"]) == ("mean", rows[0]["number"])
-    header = command("trials", "crash", "--csv", "--root", undisturbed).out.splitlines()[0]
+    header = command("trials", "crash", "--csv", "--root", undisturbed_pairs).out.splitlines()[0]
     assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
-    page = undisturbed / "page.html"
-    assert command("report", "crash", "--root", undisturbed, "-o", page).code == 0
+    page = undisturbed_pairs / "page.html"
+    assert command("report", "crash", "--root", undisturbed_pairs, "-o", page).code == 0
     assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()
     assert f"rank {rows[0]['rank']:.4g} over the pairs (val/top1: small " in page.read_text()
 
 
-@pytest.fixture(scope="module")
-def confirmed(harness: Harness, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root whose confirmation nobody disturbed."""
-    root = Path(shutil.copytree(undisturbed, tmp_path_factory.mktemp("confirmed") / "root"))
-    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.errors
-    return root
-
-
-def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undisturbed: Path, command: Command) -> None:
-    assert bare.table(confirmed) == bare.table(undisturbed), "the search stays as it was"
-    found, rows = held(confirmed), bare.table(confirmed, "confirm")
+def test_a_confirmation_trains_every_arm_on_every_pair(
+    confirmed_pairs: Path, undisturbed_pairs: Path, command: Command
+) -> None:
+    assert bare.table(confirmed_pairs) == bare.table(undisturbed_pairs), "the search stays as it was"
+    found, rows = held(confirmed_pairs), bare.table(confirmed_pairs, "confirm")
     assert [(row["arm"], row["seed"], row["state"]) for row in rows] == [
         (arm.label, seed, "complete") for seed in sorted({row["seed"] for row in rows}) for arm in found.arms
     ]
-    best = min(records(undisturbed), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number))
+    best = min(
+        records(undisturbed_pairs), key=lambda item: (item.baseline == "KD", item.rank, -item.values[0], item.number)
+    )
     assert [arm.label for arm in found.arms] == [f"trial {best.number}", "KD"]
     assert (found.finished, found.test_evaluations) == (True, 2 * 4 * EPOCHS)
     (item,) = found.comparisons
@@ -96,38 +80,40 @@ def test_a_confirmation_trains_every_arm_on_every_pair(confirmed: Path, undistur
     for row in rows:
         for name in ("small", "large"):
             text = (
-                confirmed / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" / name / "config.yaml"
+                confirmed_pairs / "sweeps" / "crash" / "trials" / f"{row['number']:04d}" / name / "config.yaml"
             ).read_text()
             assert "measure_on: test" in text
-    shown = command("confirm", "crash", "--dry-run", "--root", confirmed)
+    shown = command("confirm", "crash", "--dry-run", "--root", confirmed_pairs)
     assert "the numbers below a pair have no verdict" in shown.out, shown.err
-    told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed).out)
+    told = json.loads(command("confirm", "crash", "--dry-run", "--json", "--root", confirmed_pairs).out)
     assert told == json.loads(json.dumps(asdict(found)))
 
 
-def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path, command: Command) -> None:
-    found, out = held(confirmed), tmp_path / "out"
-    made = command("export", "crash", "-o", out, "--format", "pt2", "--json", "--root", confirmed)
+def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path: Path, command: Command) -> None:
+    found, out = held(confirmed_pairs), tmp_path / "out"
+    made = command("export", "crash", "-o", out, "--format", "pt2", "--json", "--root", confirmed_pairs)
     assert made.code == 0, made.err
     told, number = json.loads(made.out), found.arms[0].runs[0].trial
     assert (told["trial"], told["confirmed"], list(told["pairs"])) == (number, True, ["small", "large"])
     assert sorted(told["differences"]) == ["large/student.pt2", "small/student.pt2"]
     assert all(difference <= 1e-4 for difference in told["differences"].values())
-    record = next(item for item in sweep_index.find(confirmed, "crash").records("confirm") if item.number == number)
+    record = next(
+        item for item in sweep_index.find(confirmed_pairs, "crash").records("confirm") if item.number == number
+    )
     assert sorted(path.name for path in out.iterdir()) == ["large", "small"]
     for name in ("small", "large"):
         assert {path.name for path in (out / name).iterdir()} == {*EXPORTED, "student.pt2"}
         ours = read_trial(read_yaml(out / name / "best.yaml"))
         assert ours == read_trial(
-            read_yaml(confirmed / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
+            read_yaml(confirmed_pairs / "sweeps" / "crash" / "trials" / f"{number:04d}" / name / "config.yaml")
         )
         assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
         card = (out / name / "README.md").read_text()
         assert found.statement in card
         assert f"the student of the pair {name}: test/top1 {record.members[name]:.6g}, one seed" in card
-    refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed)
+    refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed_pairs)
     assert "-o must be a folder" in one_line(refused, 2, "USAGE")
-    root = Path(shutil.copytree(confirmed, tmp_path / "root"))
+    root = Path(shutil.copytree(confirmed_pairs, tmp_path / "root"))
     path = root / "sweeps" / "crash" / "trials" / f"{number:04d}" / "large" / "config.yaml"
     path.write_text(re.sub("^seed: [0-9]+", "seed: 7", path.read_text(), flags=re.MULTILINE))
     altered = command("export", "crash", "-o", tmp_path / "other", "--root", root)
@@ -136,11 +122,11 @@ def test_each_pair_is_exported_with_its_student(confirmed: Path, tmp_path: Path,
 
 
 def test_the_generalist_beside_a_specialist(
-    harness: Harness, undisturbed: Path, tmp_path: Path, command: Command
+    pairs_harness: Harness, undisturbed_pairs: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "root"
-    shutil.copytree(undisturbed, root)
-    assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.errors
+    shutil.copytree(undisturbed_pairs, root)
+    assert pairs_harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, pairs_harness.errors
     said = command("compare", "--pairs", "crash", "alone", "--json", "--root", root)
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]

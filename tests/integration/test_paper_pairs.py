@@ -46,8 +46,8 @@ def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: 
     teacher = build_model(pair[0], num_classes=split.num_classes, stem=stem, seed=0).eval()
     student = build_model(pair[1], num_classes=split.num_classes, stem=stem, seed=1).train()
     with torch.no_grad():
-        teacher_side = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
-    student_side = LiveOutputs(student(batch.images_BCHW), student.head)
+        teacher_side = LiveOutputs(*teacher(batch.images_BCHW), teacher.head)
+    student_side = LiveOutputs(*student(batch.images_BCHW), student.head)
     method = PAPER_ROWS[row].build(None)
     terms = method(student_side, teacher_side, Step(batch.labels_B, batch.indices_B, 1, 0))
     torch.stack(list(terms.values())).sum().backward()

@@ -8,7 +8,8 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from icd.errors import SetupError, StateError
-from icd.search.study.database import PostgresLock, open_storage
+from icd.search.study.database import open_storage
+from icd.search.study.locks import PostgresLock
 from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(400)
@@ -31,7 +32,7 @@ def test_the_lock_is_taken_again_after_a_restart(postgres: Postgres) -> None:
 
 
 def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.study.database._TAKE_BACK_S", 1.0)
+    monkeypatch.setattr("icd.search.study.locks._TAKE_BACK_S", 1.0)
     first, second = (PostgresLock(postgres.url("study"), "taken") for _ in range(2))
     first.acquire()
     postgres.restart()
@@ -43,7 +44,7 @@ def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkey
 
 
 def test_a_driver_that_lost_its_lock_writes_no_more(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icd.search.study.database._TAKE_BACK_S", 0.5)
+    monkeypatch.setattr("icd.search.study.locks._TAKE_BACK_S", 0.5)
     url = postgres.url("study")
     first, second = (PostgresLock(url, "fenced") for _ in range(2))
     storage = open_storage(url)

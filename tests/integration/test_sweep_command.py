@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from safetensors import safe_open
 
+from icd import search
 from icd.config.read_trial import read_trial
 from icd.config.yaml import read_yaml
 from icd.search.core.dead_terms import DeadTerm
@@ -62,7 +64,8 @@ def test_status_of_one(command: Command) -> None:
 @pytest.mark.usefixtures("study")
 def test_status_as_json(command: Command) -> None:
     told = json.loads(command("status", "by-hand", "--json").out)
-    assert told["counts"] == {"running": 1, "complete": 2, "pruned": 1, "failed": 1, "duplicate": 1, "retried": 0}
+    counts = {"running": 0, "interrupted": 1, "complete": 2, "pruned": 1, "failed": 1, "duplicate": 1, "retried": 0}
+    assert told["counts"] == counts
     assert (told["state"], told["driver"], told["best"]["number"], told["front"]) == ("stopped", None, 1, [1])
     assert told["used"]["trials"] == 5
     assert told["pruning"]["epochs_saved"] == 2
@@ -180,7 +183,7 @@ def test_trials(command: Command) -> None:
     assert lines[0].split() == ["trial", "state", "val/top1", "last", "epochs", "seconds", "configuration", "reason"]
     assert [line.split()[:2] for line in lines[1:]] == [
         [str(number), state]
-        for number, state in enumerate(["complete", "complete", "pruned", "failed", "duplicate", "running"])
+        for number, state in enumerate(["complete", "complete", "pruned", "failed", "duplicate", "interrupted"])
     ]
     assert "KD" in lines[1]
     assert "out of memory" in lines[4]
@@ -217,6 +220,29 @@ def test_trials_chosen(command: Command) -> None:
     assert numbers("--top", 9) == [1, 0]
     one_line(command("trials", "by-hand", "--state", "lost"), 2, "USAGE")
     one_line(command("trials", "by-hand", "--csv", "--json"), 2, "USAGE")
+
+
+@pytest.mark.parametrize("driven", [False, True])
+def test_what_the_study_has_under_way_is_interrupted_wherever_one_looks_unless_somebody_drives(
+    command: Command, study: Study, tmp_path: Path, driven: bool
+) -> None:
+    state, other = ("running", "interrupted") if driven else ("interrupted", "running")
+    page = tmp_path / "page.html"
+    with driver_lock(study.folder) if driven else nullcontext():
+        assert f"1 {state}" in command("status", "by-hand").out
+        assert f"1 {state}" in command("status").out
+        assert json.loads(command("status", "by-hand", "--json").out)["counts"][state] == 1
+        for chosen, numbers in ((state, [5]), (other, [])):
+            rows = json.loads(command("trials", "by-hand", "--json", "--state", chosen).out)
+            assert [(row["number"], row["state"]) for row in rows] == [(number, chosen) for number in numbers]
+        assert f"5,{state}," in command("trials", "by-hand", "--csv").out
+        assert f"trial 5: {state}" in command("show", "by-hand", 5).out
+        assert json.loads(command("show", "by-hand", 5, "--json").out)["state"] == state
+        assert f"trial 5 {state}, started 1 times" in command("logs", "by-hand", 5).out
+        assert command("report", "by-hand", "-o", page).code == 0
+        assert f"1 {state}" in page.read_text()
+        assert search.trials("by-hand")[5].state == search.trial_rows("by-hand")[5]["state"] == state
+        assert f"trial 5 is {state};" in command("export", "by-hand", "--unconfirmed", "--trial", 5, "-o", "x.yaml").err
 
 
 # stop, flush
@@ -277,7 +303,7 @@ def test_export_by_number_elsewhere(command: Command, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("study")
 @pytest.mark.parametrize(
     ("trial", "why"),
-    [(2, "pruned (pruned at epoch 2)"), (3, "failed (out of memory)"), (5, "running"), (99, "no trial 99")],
+    [(2, "pruned (pruned at epoch 2)"), (3, "failed (out of memory)"), (5, "interrupted"), (99, "no trial 99")],
 )
 def test_export_of_what_did_not_finish(command: Command, tmp_path: Path, trial: int, why: str) -> None:
     said = command("export", "by-hand", "--unconfirmed", "--trial", trial, "-o", tmp_path / "x.yaml")

@@ -50,8 +50,10 @@ def test_sweep_again_extended_exported(
 
     with monkeypatch.context() as patch:
         patch.setattr("icd.results.report.write_report", lambda root, name, output: output.mkdir())
-        again = command("sweep", path, "--executor", "process")
+        patch.delattr("icd.search.session._executor")  # a finished sweep needs none
+        again = command("sweep", path)
     assert again.code == 0, again.err
+    assert "sweep 'by-hand' is finished (stopped_by: budget): there is nothing to train" in again.err
     assert "no report was written (FileExistsError: " in again.err
     assert "finished (stopped_by: budget)" in again.out
     for hint in ("icd ui by-hand", "icd trials by-hand", "icd export by-hand -o best.yaml"):

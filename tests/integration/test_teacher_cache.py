@@ -97,7 +97,7 @@ def test_the_side_is_the_live_one_up_to_float16(
     config = config_of(method)
     batch = first_batch(config, split)
     with torch.no_grad():
-        live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
+        live = LiveOutputs(*teacher(batch.images_BCHW), teacher.head)
     side = cache_of(config, split, teacher, tmp_path).outputs(batch, 1)
     assert_close(side.logits_BK, live.logits_BK)
     wanted_BPK = cell_logits(live.features_BCHW, teacher.head, scales, grid=grid)
@@ -160,7 +160,7 @@ def test_windows_that_overlap_keep_the_network_s_own_logits(split: Split, tmp_pa
     batch = first_batch(config, split)
     side = cache_of(config, split, wide, tmp_path).outputs(batch, 1)
     with torch.no_grad():
-        live = LiveOutputs(wide(batch.images_BCHW), wide.head)
+        live = LiveOutputs(*wide(batch.images_BCHW), wide.head)
     assert live.features_BCHW.shape[2] == 7
     assert_close(side.logits_BK, live.logits_BK)
     assert_close(side.cells((1, 2, 4), 4), live.cells((1, 2, 4), 4))
@@ -220,11 +220,11 @@ def test_the_gradient_error_is_small(split: Split, teacher: Network, tmp_path: P
     student = build_model("resnet8", num_classes=10, stem="conv3x3", seed=1)
     method = config.method.build(None)
     with torch.no_grad():
-        live = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
+        live = LiveOutputs(*teacher(batch.images_BCHW), teacher.head)
     gradients = []
     for side in (live, cache_of(config, split, teacher, tmp_path).outputs(batch, 1)):
         terms = method(
-            LiveOutputs(student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
+            LiveOutputs(*student(batch.images_BCHW), student.head), side, Step(batch.labels_B, batch.indices_B, 1, 0)
         )
         gradients.append(
             torch.cat([g.flatten() for g in torch.autograd.grad(sum(terms.values()), list(student.parameters()))])

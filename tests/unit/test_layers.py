@@ -48,6 +48,7 @@ MAY_IMPORT_SEARCH = {
         "icd/search/suggest/history.py",
         "icd/doctor/services.py",
         "icd/search/study/database.py",
+        "icd/search/study/locks.py",
         "icd/results/importance.py",
     },
 }

@@ -11,7 +11,7 @@ from icd.results.read_outcome import outcome_of
 from icd.search.core.records import TrialRecord, best, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
-from icd.search.sweep_status import plain_sweep
+from icd.search.sweep_status import plain_sweep, records_of
 
 NOT_CONFIRMED = "not confirmed: one seed, validation images"
 SIMPLEST = (
@@ -54,7 +54,7 @@ def choose(
     on test images. So is the run of the simplest arm. Where nothing is simpler than the whole configuration, the
     simplest is the confirmed run of that.
     """
-    records = ledger.records()
+    records = records_of(root, ledger)
     searched = sum(record.state == "complete" for record in records)
     if unconfirmed:
         objectives = plain_sweep(ledger)["objectives"]

@@ -16,7 +16,7 @@ from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord, best, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
-from icd.search.sweep_status import ENDED_BY_ITSELF, driver_of, plain_sweep
+from icd.search.sweep_status import ENDED_BY_ITSELF, driver_of, plain_sweep, records_of
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.worker.trial_metrics import stored_rows
@@ -79,7 +79,7 @@ def gather(root: Path, name: str) -> Facts:
     """
     ledger, folder = find(root, name), sweep_folder(root, name)
     fetch_trials(root, ledger)
-    sweep, attributes, records = plain_sweep(ledger), ledger.attributes, ledger.records()
+    sweep, attributes, records = plain_sweep(ledger), ledger.attributes, records_of(root, ledger)
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     complete = in_order(records, maximize=maximize)
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
@@ -119,7 +119,7 @@ def label_of(record: TrialRecord) -> str:
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     """Say how a sweep stands; a driver that is about to leave has noted why already."""
     why = str(attributes.get("stopped_by", ""))
-    if why in ENDED_BY_ITSELF and not any(record.state == "running" for record in records):
+    if why in ENDED_BY_ITSELF and not any(record.unfinished for record in records):
         ends = {"budget": "its budget is used", "exhausted": "the space has nothing new"}
         return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
     if why:

@@ -234,28 +234,17 @@ class SweepController:
                 f"trial {number} was committed with the key {record.key[:12]}, but its parameters now give "
                 f"{key_of(members)[:12]}: this version of icd reads the sweep otherwise"
             )
-        attempt, bucket = record.attempts + 1, self.recorder.files.bucket
+        attempt = record.attempts + 1
         self.ledger.note(number, attempts=attempt)
         self.recorder.files.issue(number, attempt)
         self.recorder.begin(number, members, record)
         self.running[number] = RunningTrial(attempt=attempt, epochs=members[-1].last)
-        documents = {member.name: member.config.to_data() for member in members}
         return Attempt(
             number=number,
             attempt=attempt,
-            config=documents[members[0].name],
-            pairs=documents if len(members) > 1 else {},
-            sweep=str(self.context.folder),
-            root=str(self.context.root),
-            data_root=str(self.context.data_root) if self.context.data_root else None,
+            runs={member.name: member.config.to_data() for member in members},
+            context=self.context,
             hang_seconds=max(self._hang_seconds(member.config) for member in members),
-            grace_seconds=self.sweep.resources.grace_seconds,
-            threads=self.context.threads,
-            engine=self.context.engine,
-            gpu_share=self.context.gpus_per_trial or 1.0,
-            teacher_caches=dict(self.prepared.teacher_caches),
-            stage=self.source.stage,
-            bucket=bucket.url if bucket is not None else "",
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
@@ -344,14 +333,13 @@ class SweepController:
 
     def _fault(self, result: AttemptResult) -> None:
         """Try again where that can help, or record the failure."""
-        number, decision = result.number, self._retry.decide(result)
+        number, again = result.number, self._retry.again(result)
         self.ledger.note(number, faults=self._retry.counts(number))
-        if decision.again:
+        if again:
             last = self.recorder.stored_epoch(number)
             # Over several machines Ray places it where there is room; holding them all for one trial costs more.
             alone = result.kind == "memory" and len(self._hosts) <= 1
-            how = f"{decision.words} alone" if alone else decision.words
-            self.announce(f"trial {number}: {result.reason}; {how} from epoch {last}")
+            self.announce(f"trial {number}: {result.reason}; {again}{' alone' if alone else ''} from epoch {last}")
             (self._alone if alone else self._waiting).append(number)
             return
         self.announce(f"trial {number}: failed: {result.reason}")
@@ -378,9 +366,3 @@ class SweepController:
         self._ended.append(record.state)
         self._budget.ended(record)
         self.recorder.settle(record)
-
-    @property
-    def failed_too_often(self) -> bool:
-        """Whether more trials failed than the sweep allows."""
-        failed = self._ended.count("failed")
-        return failed > self.sweep.budget.max_failed_fraction * max(1, len(self._ended))

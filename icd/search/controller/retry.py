@@ -5,7 +5,6 @@ What happened at a location that gets no more trials does not count, and neither
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from icd.search.controller.node_health import BLAMED, NodeHealth
 from icd.search.core.attempts import AttemptResult, EpochReport, Location
@@ -22,14 +21,6 @@ RETRIES: Mapping[str, int | None] = {
 }
 
 NO_PROGRESS = 10  # preemptions of one trial with no epoch in between
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryDecision:
-    """What follows from a fault."""
-
-    again: bool  # whether the trial is tried again
-    words: str = ""  # how often it was, for people
 
 
 class RetryPolicy:
@@ -71,14 +62,14 @@ class RetryPolicy:
             if result.location is not None:
                 self.health.fault(result.location, result.number, result.kind)
 
-    def decide(self, result: AttemptResult) -> RetryDecision:
-        """Say whether a trial is tried again after a fault that was noted."""
+    def again(self, result: AttemptResult) -> str:
+        """Say why a trial is tried again after a fault that was noted, as ``retry 1/3``; empty where it is not."""
         if self._excused(result.kind, result.location):
-            return RetryDecision(again=True, words="not its own fault, it goes on elsewhere")
+            return "not its own fault, it goes on elsewhere"
         allowed = RETRIES[result.kind]
         allowed = self._retries if allowed is None else allowed
         count = self.counts(result.number)[result.kind]
-        return RetryDecision(again=count <= allowed, words=f"retry {count}/{allowed}")
+        return f"retry {count}/{allowed}" if count <= allowed else ""
 
     def no_progress(self, number: int) -> bool:
         """Whether a trial was preempted again and again without getting on."""

@@ -4,9 +4,10 @@ One trial may take several attempts. An attempt starts from the newest valid che
 every epoch it knows, the newest stored one first, and ends with an ``AttemptResult``.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +24,7 @@ ResultKind = Literal[
 ]
 
 BEGUN = "begun"
+STOP = "stop"  # file of a sweep: what is asked of its driver
 
 UNCLEAN = ("gpu", "memory", "preempted")  # after these a process is not used again: an error of CUDA stays with it
 
@@ -54,38 +56,45 @@ def is_quarantined(location: Location | None, quarantined: Mapping[Location, str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What all attempts of a driver's run have in common."""
+
+    folder: Path  # of the sweep
+    root: Path  # of results
+    data_root: Path | None = None  # folder of data sets
+    bucket: str = ""  # URL of the root, where that is a bucket; the folders are then copies on each machine
+    stage: Stage = "search"  # what the trials are for; a search is refused the test images
+    gpus_per_trial: float = 0.0  # GPUs a trial holds, of whose memory it may use as much
+    threads: int = 1  # of torch in each trial; 0 leaves them alone
+    engine: Engine = "auto"  # asked for, for the steps
+    grace_seconds: float = 25.0  # so long after a SIGTERM an epoch may go on
+    # what is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``
+    teacher_caches: Mapping[str, str] = field(default_factory=dict)
+
+    def here(self) -> "RunContext":
+        """Give the same with this machine's folders."""
+        if not self.bucket:
+            return self
+        root = local_root(self.bucket)
+        return replace(self, root=root, folder=root / "sweeps" / self.folder.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt at one trial."""
 
     number: int  # of the trial, in the study
     attempt: int  # counted from 1; the trial's folder holds the newest, and an older one may not write there
-    # the trial's plain document, digests included; that of its first run where there are several
-    config: Mapping[str, Any]
-    sweep: str  # folder of the sweep; the trial's own is ``trials/NNNN`` below it
-    root: str
-    data_root: str | None = None  # folder of data sets
+    # the trial's plain documents, digests included, in the order in which they are trained, by the names of their
+    # folders below ``folder``: the pairs' names, or empty for the only one. Epochs are counted on from run to run.
+    runs: Mapping[str, Mapping[str, Any]]
+    context: RunContext
     hang_seconds: float = 600.0  # without a step for this long the worker gives up its process
-    grace_seconds: float = 25.0  # so long after a SIGTERM an epoch may go on
-    threads: int = 0  # of torch; 0 leaves them alone
-    engine: Engine = "auto"  # asked for, for the steps
-    gpu_share: float = 1.0  # share of its GPU, of whose memory it may use as much
-    # what is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``
-    teacher_caches: Mapping[str, str] = field(default_factory=dict)
-    stage: Stage = "search"  # what the trial is for; a search is refused the test images
-    # of a trial with a run for each of several pairs, the documents by the pairs' names, in the order in which they are
-    # trained, each in a folder of that name below the trial's. Epochs are counted on from run to run.
-    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    bucket: str = ""  # URL of the root, where that is a bucket; ``root`` and ``sweep`` are then copies on each machine
 
     @property
     def name(self) -> str:
         """Its own, in logs and among messages."""
         return f"{self.number:04d}-{self.attempt}"
-
-    @property
-    def runs(self) -> Mapping[str, Mapping[str, Any]]:
-        """The documents to train, by the names of their folders below ``folder``; empty for the only one."""
-        return self.pairs or {"": self.config}
 
     @property
     def epochs(self) -> int:
@@ -95,25 +104,34 @@ class Attempt:
     @property
     def folder(self) -> Path:
         """The folder of the trial; with a bucket the attempt's own copy of it."""
-        folder = trial_folder(Path(self.sweep), self.number)
-        return folder / f"a{self.attempt}" if self.bucket else folder
+        folder = trial_folder(self.context.folder, self.number)
+        return folder / f"a{self.attempt}" if self.context.bucket else folder
 
     @property
     def prefix(self) -> str:
         """What the names of the trial's objects begin with in a bucket."""
-        return trial_folder(Path("sweeps") / Path(self.sweep).name, self.number).as_posix()
+        return trial_folder(Path("sweeps") / self.context.folder.name, self.number).as_posix()
 
     @property
     def stack(self) -> Path:
         """Where a worker that hangs writes what every thread does; the driver's copy where the root is a bucket."""
-        return trial_folder(Path(self.sweep), self.number) / f"stack-{self.attempt}.txt"
+        return trial_folder(self.context.folder, self.number) / f"stack-{self.attempt}.txt"
+
+    def to_text(self) -> str:
+        """Write it as JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Attempt":
+        """Read what ``to_text`` wrote."""
+        data = json.loads(text)
+        context = data.pop("context")
+        folders = {name: Path(context[name]) for name in ("folder", "root", "data_root") if context[name] is not None}
+        return cls(**data, context=RunContext(**{**context, **folders}))
 
     def here(self) -> "Attempt":
         """Give the same attempt with this machine's folders."""
-        if not self.bucket:
-            return self
-        root = local_root(self.bucket)
-        return replace(self, root=str(root), sweep=str(root / "sweeps" / Path(self.sweep).name))
+        return replace(self, context=self.context.here())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,18 +172,6 @@ def ended(attempt: Attempt, kind: ResultKind, reason: str = "") -> AttemptResult
     return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind=kind, reason=reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
-    """Where a sweep runs."""
-
-    folder: Path  # the sweep's folder
-    root: Path  # folder of results
-    data_root: Path | None = None  # folder of data sets
-    gpus_per_trial: float = 0.0  # GPUs a trial holds, for the budget
-    threads: int = 1  # of torch in each trial
-    engine: Engine = "auto"  # asked for, for their steps
-
-
 class Policy(Protocol):
     """The driver as an executor sees it; all calls come from one thread."""
 
@@ -202,6 +208,14 @@ def trial_folder(sweep: Path, number: int, member: str = "") -> Path:
     return sweep / "trials" / f"{number:04d}" / member
 
 
+def stop_asked(sweep: Path) -> str:
+    """Read what is asked of a sweep on this machine: ``drain``, ``now``, or nothing."""
+    try:
+        return (sweep / STOP).read_text().strip()
+    except OSError:
+        return ""
+
+
 def checkpoints_below(folder: Path) -> Iterator[Path]:
     """Find the checkpoints of all runs of a trial."""
     for pattern in ("checkpoints", "*/checkpoints"):
@@ -222,8 +236,8 @@ def newest_attempt(attempt: Attempt) -> int:
         SetupError: If the bucket stays away.
     """
     try:
-        if attempt.bucket:
-            return int(Bucket(attempt.bucket).read(f"{attempt.prefix}/attempt") or b"")
+        if attempt.context.bucket:
+            return int(Bucket(attempt.context.bucket).read(f"{attempt.prefix}/attempt") or b"")
         return int((attempt.folder / "attempt").read_bytes())
     except (OSError, ValueError):
         return attempt.attempt

@@ -112,7 +112,7 @@ def noted_terms(record: TrialRecord) -> list[DeadTerm]:
 
 def dead_kinds(records: Sequence[TrialRecord]) -> list[DeadKind]:
     """Gather the dead terms of a sweep's trials, one line for each term."""
-    trained = sum(record.state != "running" and bool(record.curve) for record in records)
+    trained = sum(not record.unfinished and bool(record.curve) for record in records)
     noted = [(record.number, term) for record in records for term in noted_terms(record)]
     kinds = []
     for name in dict.fromkeys(term.term for _, term in noted):

@@ -11,8 +11,7 @@ that a sweep ends late and not early. Calibration: docs/results, expected gain.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from icd.search.core.records import TrialRecord
 
@@ -35,10 +34,6 @@ class ExpectedGain:
     trials: int
     mean: float
     high: float
-
-    def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return asdict(self)
 
 
 def expected_gain(records: Sequence[TrialRecord], *, maximize: bool) -> ExpectedGain | None:

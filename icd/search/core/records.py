@@ -1,7 +1,7 @@
 """What the ledger says of one trial, as a plain value: for the driver, the reading verbs and the results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from icd.config.sweep import Direction
@@ -9,9 +9,10 @@ from icd.config.sweep import Direction
 # What a trial is for: ``search`` is the sweep itself; the others retrain chosen configurations on fresh seeds.
 Stage = Literal["search", "confirm", "ablate", "race"]
 
-# ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations that another trial has;
-# ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
-State = Literal["running", "complete", "pruned", "failed", "duplicate", "retried"]
+# ``running`` is a trial that its sweep's driver has under way, or takes up first; where nobody drives the sweep, verbs
+# call it ``interrupted``. ``pruned`` holds stopped and diverged trials; ``failed`` faults; ``duplicate`` configurations
+# that another trial has; ``retried`` faults in whose place another trial was made (``icd resume --retry-failed``).
+State = Literal["running", "interrupted", "complete", "pruned", "failed", "duplicate", "retried"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,11 @@ class TrialRecord:
     attributes: Mapping[str, Any] = field(default_factory=dict)  # what else is noted: digests, seconds and so on
 
     @property
+    def unfinished(self) -> bool:
+        """Whether it was not told its end."""
+        return self.state in ("running", "interrupted")
+
+    @property
     def counts(self) -> bool:
         """Whether it is one of the budget's trials: no other trial has its configuration."""
         return self.state not in ("duplicate", "retried")
@@ -62,6 +68,17 @@ class TrialRecord:
         """Value of each pair; empty for a trial of one run."""
         found: Mapping[str, float] = self.attributes.get("members", {})
         return found
+
+
+def interrupted(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Call what is under way in a study by what it is where nobody drives the sweep."""
+    return [replace(record, state="interrupted") if record.unfinished else record for record in records]
+
+
+def failed_too_often(records: Sequence[TrialRecord], most: float) -> bool:
+    """Whether a larger share than ``most`` of the trials that ended has failed."""
+    ended = [record.state for record in records if record.counts and not record.unfinished]
+    return ended.count("failed") > most * max(1, len(ended))
 
 
 def in_order(records: Sequence[TrialRecord], *, maximize: bool) -> list[TrialRecord]:

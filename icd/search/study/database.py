@@ -1,11 +1,8 @@
-"""Opens the study's database: durable settings, patience with restarts, a lock that drivers on other hosts see."""
+"""Opens the study's database: durable settings, and patience with restarts."""
 
 import contextlib
-import hashlib
-import logging
 import os
 import re
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -20,20 +17,15 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from icd.errors import SetupError, StateError
+from icd.errors import SetupError
 from icd.search.study.database_file import can_be_written, make_whole, sqlite_file
 from icd.storage.bucket import bucket_of
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
-_CHECK_S = 2.0  # between looks at a lock that the database may have dropped
-_TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
-_LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
-_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
+UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
@@ -64,7 +56,8 @@ def redacted(url: str) -> str:
     return re.sub(r"(?<=://).*@", "", url.partition("?")[0])
 
 
-def _refusal(url: str, error: Exception) -> SetupError:
+def refusal(url: str, error: Exception) -> SetupError:
+    """Say that a database cannot be opened; the password is not shown."""
     reason = (str(error).splitlines() or [type(error).__name__])[0].replace(url, redacted(url))
     with contextlib.suppress(ValueError):
         for secret in filter(None, (urlsplit(url).password, *dict(parse_qsl(urlsplit(url).query)).values())):
@@ -94,8 +87,8 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         if path is not None and not readonly:
             make_whole(path, _make_tables, ("alembic_version", "studies"))
         storage = _checked(url, options)
-    except _UNUSABLE as error:
-        raise _refusal(url, error) from error
+    except UNUSABLE as error:
+        raise refusal(url, error) from error
     if not is_shared(url) and not readonly:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
@@ -176,108 +169,3 @@ def reason_of(error: BaseException) -> str:
         cause = cause.__cause__
     original = getattr(cause, "orig", None) or cause
     return " ".join(str(original).split())[:160]
-
-
-class PostgresLock:
-    """An advisory lock of PostgreSQL for one study; held by a connection of its own."""
-
-    def __init__(self, url: str, name: str, announce: Callable[[str], None] = logger.warning) -> None:
-        self.url, self.name, self.announce = url, name, announce
-        self._key = int.from_bytes(hashlib.sha256(f"icd/{name}".encode()).digest()[:8], "big", signed=True)
-        self._connection: Any = None
-        self._checked = 0.0
-        self._lost: StateError | SetupError | None = None
-
-    def acquire(self) -> None:
-        """Take the lock.
-
-        Raises:
-            StateError: If a driver anywhere holds it.
-            SetupError: If the database cannot be reached.
-        """
-        try:
-            self._take()
-        except _UNUSABLE as error:
-            raise _refusal(self.url, error) from error
-
-    def holder(self) -> str | None:
-        """Say who has the lock now; None for nobody.
-
-        Raises:
-            SetupError: If the database cannot be reached.
-        """
-        try:
-            self.acquire()
-        except StateError as error:
-            return str(error).partition(" is driven by ")[2].partition(";")[0]
-        self.release()
-        return None
-
-    def guard(self, storage: BaseStorage) -> None:
-        """See before every commit that the lock is held: a driver that was cut off must not write again."""
-        if isinstance(storage, RDBStorage):
-            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
-
-    def check(self, *, at_once: bool = False) -> None:
-        """Take the lock again if the database was restarted, which drops it; looks now and then, or at once.
-
-        Raises:
-            StateError: If another driver took it meanwhile.
-            SetupError: If the database stays away.
-        """
-        if self._lost is not None:
-            raise self._lost
-        if self._connection is None or not (at_once or time.monotonic() - self._checked >= _CHECK_S):
-            return
-        try:
-            self._connection.execute(sqlalchemy.text("select 1"))
-        except DBAPIError:
-            self.release()
-            try:
-                patiently(self._take_back, announce=self.announce)
-            except (StateError, SetupError) as error:
-                self._lost = error  # nothing is written any more, on the way out either
-                raise
-        self._checked = time.monotonic()
-
-    def release(self) -> None:
-        """Give the lock back."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(SQLAlchemyError):
-                connection.close()
-
-    def _take(self) -> None:
-        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
-        self._connection = engine.connect()
-        name = f"icd pid {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
-        self._connection.execute(sqlalchemy.text("select set_config('application_name', :name, false)"), {"name": name})
-        taken = self._connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
-        if not taken.scalar():
-            driver = self._holder()
-            self.release()
-            raise StateError(f"sweep {self.name!r} is driven by {driver}; wait for it, or end it with 'icd stop'")
-
-    def _holder(self) -> str:
-        """Say who has the lock, as far as the database shows it to this user."""
-        asked = sqlalchemy.text(
-            "select a.application_name, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') from pg_locks l "
-            "join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
-            "and l.classid = :high and l.objid = :low and l.database = (select oid from pg_database "
-            "where datname = current_database())"
-        )
-        key = self._key % 2**64
-        row = self._connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
-        if row is None or not (row[0] or "").startswith("icd "):
-            return "a driver on another host"
-        return f"{row[0].removeprefix('icd ')} since {row[1]}"
-
-    def _take_back(self) -> None:
-        deadline = time.monotonic() + _TAKE_BACK_S
-        while True:
-            try:
-                return self._take()
-            except StateError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)

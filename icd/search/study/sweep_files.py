@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from icd.errors import SetupError, StateError
-from icd.search.core.attempts import BEGUN, checkpoints_below, newest_begun, trial_folder
+from icd.search.core.attempts import BEGUN, STOP, checkpoints_below, newest_begun, stop_asked, trial_folder
 from icd.search.core.records import Stage
 from icd.search.core.trial_request import TrialRequest, read_request
 from icd.search.study.ledger import Ledger
@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 
 _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
-_EXCHANGE_EVERY_S = 5.0
-_STOP = "stop"
+_LOOK_EVERY_S = 5.0  # at what is asked in a bucket
 _TRY = "try"
 _MADE = (REPORT_NAME, "confirmation.json")
 
@@ -44,7 +43,7 @@ class SweepFiles:
 
     folder: Path  # the sweep's; with a bucket it holds copies, of everything but checkpoints and weights
     bucket: Bucket | None  # where they come from; None where the folder is the thing itself
-    _exchanged: float = float("-inf")
+    _looked: float = float("-inf")
     _asked: str = ""
     _listed: float = float("-inf")
     _requests: list[TrialRequest] = field(default_factory=list)
@@ -58,8 +57,6 @@ class SweepFiles:
 
     def issue(self, number: int, attempt: int) -> None:
         """Say which attempt has a trial; older ones may publish nothing from now on."""
-        from icd.training.checkpoints import write_durably  # reading verbs need no torch
-
         path = trial_folder(self.folder, number) / "attempt"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = str(attempt).encode()
@@ -154,13 +151,6 @@ class SweepFiles:
                 "set ICD_STORAGE_URL to the one it was begun with, or choose another --name or --root"
             )
 
-    def take_over(self) -> None:
-        """Begin to drive: bring what the driver before made of the sweep, and forget what was asked of it."""
-        if self.bucket is None:
-            return
-        self.fetch_made()
-        self.bucket.forget(f"{self.prefix}/{_STOP}")
-
     def fetch_made(self) -> None:
         """Bring what a driver made of the sweep: MLflow may still have to be given it."""
         for name in _MADE:
@@ -175,27 +165,26 @@ class SweepFiles:
 
     def ask_to_stop(self, how: str) -> None:
         """Ask the sweep's driver, on whatever machine, to stop."""
-        from icd.training.checkpoints import write_durably
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / _STOP, how.encode())
+        write_durably(self.folder / STOP, how.encode())
         if self.bucket is not None:
-            self.bucket.write(f"{self.prefix}/{_STOP}", how.encode())
+            self.bucket.write(f"{self.prefix}/{STOP}", how.encode())
+
+    def forget_stop(self) -> None:
+        """Forget what was asked of an earlier driver."""
+        self._asked = ""
+        (self.folder / STOP).unlink(missing_ok=True)
+        if self.bucket is not None:
+            self.bucket.forget(f"{self.prefix}/{STOP}")
 
     def stop_asked(self) -> str:
-        """Read what was asked of the driver from another machine; a bucket that is away asks nothing."""
-        if self.bucket is None:
-            return ""
-        with suppress(SetupError):
-            return (Bucket(self.bucket.url, patience_s=0).read(f"{self.prefix}/{_STOP}") or b"").decode().strip()
-        return ""
-
-    def exchange(self) -> str:
-        """Read what was asked of the driver, now and then; called often."""
-        if self.bucket is not None and time.monotonic() - self._exchanged > _EXCHANGE_EVERY_S:
-            self._exchanged = time.monotonic()
-            self._asked = self.stop_asked()
-        return self._asked
+        """Read what was asked of the driver; a bucket is asked now and then, and one that is away asks nothing."""
+        if self.bucket is not None and time.monotonic() - self._looked > _LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            with suppress(SetupError):
+                found = Bucket(self.bucket.url, patience_s=0).read(f"{self.prefix}/{STOP}")
+                self._asked = (found or b"").decode().strip()
+        return self._asked or stop_asked(self.folder)
 
     # Trials that somebody asks for
 
@@ -226,7 +215,7 @@ class SweepFiles:
                 contents = [path.read_bytes() for path in sorted((self.folder / _TRY).glob("[!.]*.json"))]
                 return list(filter(None, map(read_request, contents)))
             return []  # one was taken meanwhile; the others are told the next time
-        if time.monotonic() - self._listed > _EXCHANGE_EVERY_S:
+        if time.monotonic() - self._listed > _LOOK_EVERY_S:
             self._listed = time.monotonic()
             with suppress(SetupError):
                 here = Bucket(self.bucket.url, patience_s=0)

@@ -54,6 +54,10 @@ class Listed(Protocol):
         """List what is to be trained, given what was: a function of the records alone."""
         ...
 
+    def finished(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether nothing is left to train, given what was."""
+        ...
+
 
 class ListSource:
     """Gives the runs of a list; all that it knows can be read in the ledger again."""

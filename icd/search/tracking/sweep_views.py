@@ -22,7 +22,7 @@ from icd.errors import ConfigError
 from icd.search.core.attempts import trial_folder
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.pair_runs import epochs_before
-from icd.search.core.records import Stage, TrialRecord, best
+from icd.search.core.records import Stage, TrialRecord, best, interrupted
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME
 from icd.search.suggest.search_source import REFUSED
@@ -53,7 +53,7 @@ class SweepViews:
         tags = {
             STAGE_TAG: "trial",
             "stage": record.stage,
-            "state": "running",
+            "state": record.state,
             "group": str(record.attributes.get("arm", record.stage)),
             "baseline": record.baseline or "",
             "start": record.start or "",
@@ -77,7 +77,7 @@ class SweepViews:
     def trial(self, record: TrialRecord) -> RunView:
         """Show a trial, whatever its state."""
         view = self.begun(record, self._configs(record.number))
-        if record.state == "running":
+        if record.unfinished:
             return view
         pruned = record.attributes.get("exit_reason") == "pruned"  # its worker may have been an epoch further
         last = max(record.curve, default=0) if pruned else math.inf
@@ -205,16 +205,17 @@ class SweepViews:
         return self.attributes[newest] if newest is not None else None
 
 
-def follow(tracker: Tracker, views: SweepViews, ledger: Ledger) -> None:
+def follow(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:
     """Ask for every trial that the study has; MLflow is sent what it lacks of them."""
     for stage in get_args(Stage):
-        for record in ledger.records(stage):
+        records = ledger.records(stage)
+        for record in records if driven else interrupted(records):
             ask_for_trial(tracker, views, record)
 
 
 def ask_for_trial(tracker: Tracker, views: SweepViews, record: TrialRecord) -> None:
     """Ask for a trial that was begun; not for a duplicate, nor for parameters that are no configuration."""
-    begun = record.state != "running" or record.attempts > 0
+    begun = not record.unfinished or record.attempts > 0
     if begun and record.state != "duplicate" and not record.key.startswith(REFUSED):
         tracker.want(trial_key(record.number), partial(views.trial, record), mark_of(record))
 
@@ -237,7 +238,7 @@ def epoch_row(step: int, metrics: Mapping[str, float], pair: str = "") -> Row:
 
 def mark_of(record: TrialRecord) -> str:
     """Give the mark of a trial's end, which never changes again; empty while it runs."""
-    return "" if record.state == "running" else _state(record)
+    return "" if record.unfinished else _state(record)
 
 
 def _state(record: TrialRecord) -> str:

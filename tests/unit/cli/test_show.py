@@ -37,11 +37,6 @@ def test_counts() -> None:
     assert count_text({"running": 0}) == "none"
 
 
-def test_what_runs_was_interrupted_where_nobody_drives() -> None:
-    assert count_text({"running": 2, "complete": 3}, driven=True) == "2 running, 3 complete"
-    assert count_text({"running": 2, "complete": 3}, driven=False) == "2 interrupted, 3 complete"
-
-
 def test_weights_of_a_trial_are_shown_as_its_configuration_has_them() -> None:
     raw = {"method.cluster_scale_weights.s2": 0.25, "method.cluster_scale_weights.s4": 1.0}
     record = TrialRecord(number=0, state="complete", params=raw)

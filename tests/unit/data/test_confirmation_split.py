@@ -17,7 +17,7 @@ from icd.data import DATASETS, Split
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
-from icd.search.core.attempts import Attempt
+from icd.search.core.attempts import Attempt, RunContext
 from icd.teacher.cache import plan_cache
 from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
@@ -108,7 +108,9 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
     data = {"name": name, "measure_on": "test", **path}
     document = {"data": data, "student": "resnet8", "method": "cross_entropy", "training": DATASETS[name].preset}
     for stage in ("search", "ablate"):
-        attempt = Attempt(number=3, attempt=1, config=document, sweep=str(tmp_path), root=str(tmp_path), stage=stage)
+        attempt = Attempt(
+            number=3, attempt=1, runs={"": document}, context=RunContext(folder=tmp_path, root=tmp_path, stage=stage)
+        )
         outcome = train_attempt(attempt, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason

@@ -61,8 +61,9 @@ def test_ldrld_weights_the_full_set_like_the_pair_at_k_2() -> None:
 
 
 def test_ldrld_rest_of_one_class_is_nothing_and_of_none_is_all() -> None:
-    _, one_N = LocalRelations(k=CLASSES - 1).parts(logits(1), logits(2))
-    _, all_N = LocalRelations(k=CLASSES).parts(logits(1), logits(2))
+    one_N, all_N = (
+        LocalRelations(k=k, alpha=0.0, beta=1.0)(logits(1), logits(2), labels()) for k in (CLASSES - 1, CLASSES)
+    )
     assert (one_N == 0).all()
     expected = [16 * kl(logits(1)[n] / 4, logits(2)[n] / 4) for n in range(ROWS)]
     assert all_N.tolist() == pytest.approx(expected, rel=1e-11)

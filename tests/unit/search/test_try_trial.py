@@ -45,8 +45,8 @@ def test_it_becomes_the_next_trial_and_the_sampler_learns_from_it(hand: Hand) ->
     attempt = hand.driver.next_attempt()
     assert attempt is not None
     best = hand.space.tried(hand.ledger.record(2))
-    assert attempt.config["method"]["cluster_weight"] == 8
-    assert attempt.config["training"]["lr"] == hand.space.read(best).training.lr
+    assert attempt.runs[""]["method"]["cluster_weight"] == 8
+    assert attempt.runs[""]["training"]["lr"] == hand.space.read(best).training.lr
     record = hand.ledger.record(3)
     assert (record.start, record.key, record.control) == ("try method.cluster_weight=8", found.key, False)
     assert record.params["method.cluster_weight"] == 8
@@ -63,7 +63,7 @@ def test_outside_the_ranges_the_sampler_does_not_see_it(hand: Hand) -> None:
     again = hand.again(**PARTS)
     attempt = again.driver.next_attempt()  # what a killed driver took is read from the study again
     assert attempt is not None
-    assert (attempt.number, attempt.attempt, attempt.config["training"]["lr"]) == (3, 1, 0.3)
+    assert (attempt.number, attempt.attempt, attempt.runs[""]["training"]["lr"]) == (3, 1, 0.3)
     again.end(attempt, "setup", "no")
     assert retry_failed(again.ledger) == [4]
     assert again.space.tried(again.ledger.record(4))["training"]["lr"] == 0.3

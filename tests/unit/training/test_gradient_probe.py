@@ -164,8 +164,8 @@ def test_it_is_the_gradient_of_a_step_in_training(images: ArrayImages) -> None:
     assert teacher is not None
     student = probe.step.student.train()
     with torch.no_grad():
-        answer = LiveOutputs(teacher(batch.images_BCHW), teacher.head)
-    side = LiveOutputs(student(batch.images_BCHW), student.head)
+        answer = LiveOutputs(*teacher(batch.images_BCHW), teacher.head)
+    side = LiveOutputs(*student(batch.images_BCHW), student.head)
     terms = probe.step.method(side, answer, Step(batch.labels_B, batch.indices_B, 1, 0))
     sum(terms.values()).backward()
     squares = [float(weight.grad.double().square().sum()) for weight in student.parameters() if weight.grad is not None]

@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from icd.errors import CheckpointError, StateError
-from icd.search.core.attempts import Attempt, newest_attempt
+from icd.search.core.attempts import Attempt, RunContext, newest_attempt
 from icd.search.study.sweep_files import SweepFiles
 from icd.storage.bucket import Bucket, bucket_of, local_root
 from icd.teacher.store import TeacherStore
@@ -30,12 +29,10 @@ class Machine:
 
     def attempt(self, count: int) -> Attempt:
         self.use()
-        root, elsewhere = local_root(self._url), "/nowhere"
-        config: dict[str, Any] = {}
-        given = Attempt(
-            number=3, attempt=count, config=config, sweep=f"{elsewhere}/sweeps/x", root=elsewhere, bucket=self._url
-        ).here()
-        assert given.root == str(root)
+        elsewhere = Path("/nowhere")
+        context = RunContext(folder=elsewhere / "sweeps" / "x", root=elsewhere, bucket=self._url)
+        given = Attempt(number=3, attempt=count, runs={"": {}}, context=context).here()
+        assert given.context.root == local_root(self._url)
         return given
 
     def shelf(self) -> SweepFiles:
@@ -146,7 +143,7 @@ def test_what_is_fetched_follows_the_attempt(first: Machine, second: Machine) ->
         driver.issue(3, 2)
         with working_copy(second.attempt(2)):
             pass
-        bucket = Bucket(attempt.bucket)
+        bucket = Bucket(attempt.context.bucket)
         bucket.write(f"{RUN}/a1/result.json", b"{}")
         bucket.write(f"{RUN}/a1/student.safetensors", b"weights")
         driver.fetch({3: 1}, weights=True)
@@ -181,7 +178,7 @@ def test_two_checkpoints_are_kept_and_dropped_at_the_end(first: Machine, url: st
 def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
     driver = SweepFiles(tmp_path / "sweeps" / "x", None)
     driver.issue(3, 1)
-    attempt = Attempt(number=3, attempt=1, config={}, sweep=str(driver.folder), root=str(tmp_path))
+    attempt = Attempt(number=3, attempt=1, runs={"": {}}, context=RunContext(folder=driver.folder, root=tmp_path))
     with working_copy(attempt) as publish:
         publish()
         driver.issue(3, 2)
@@ -200,13 +197,12 @@ def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: M
 def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> None:
     driver = first.shelf()
     driver.folder.mkdir(parents=True)
-    driver.take_over()
-    assert driver.stop_asked() == ""
+    driver.forget_stop()
     second.shelf().ask_to_stop("drain")
     first.use()
-    assert driver.exchange() == "drain"
-    driver.take_over()
-    assert driver.stop_asked() == ""
+    assert driver.stop_asked() == "drain"
+    driver.forget_stop()
+    assert first.shelf().stop_asked() == ""
 
 
 def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:

@@ -13,7 +13,7 @@ from icd.config.read_trial import read_trial
 from icd.config.yaml import Document
 from icd.data import images
 from icd.data.decode import decode_rgb
-from icd.search.core.attempts import Attempt, EpochReport
+from icd.search.core.attempts import Attempt, EpochReport, RunContext
 from icd.search.core.preparation import PreflightRequest
 from icd.worker.preflight import run_preflight
 from icd.worker.run_trial import train_attempt
@@ -64,11 +64,8 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
     attempt = Attempt(
         number=0,
         attempt=1,
-        config=config.to_data(),
-        sweep=str(tmp_path / "sweep"),
-        root=str(tmp_path / "root"),
-        data_root=str(tmp_path),
-        threads=2,
+        runs={"": config.to_data()},
+        context=RunContext(folder=tmp_path / "sweep", root=tmp_path / "root", data_root=tmp_path, threads=2),
     )
     said: list[EpochReport] = []
 

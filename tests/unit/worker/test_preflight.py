@@ -1,16 +1,20 @@
 """What a sweep refuses before it starts anything."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 
+from icd import search
 from icd.config.read_sweep import read_sweep
 from icd.config.sweep import Budget, Resources
 from icd.config.yaml import read_yaml
-from icd.errors import SetupError
+from icd.errors import DataError, SetupError
 from icd.fields import FieldError
-from icd.search import run_sweep
+from icd.search import run_sweep, session
 from icd.search.core.preparation import PreflightResult
 from icd.search.session import _check_fit
 from icd.search.settings import Settings
@@ -47,3 +51,70 @@ def test_a_trial_takes_one_gpu_at_most(gpus: float) -> None:
 @pytest.mark.parametrize("gpus", [None, 0.0, 0.25, 1.0])
 def test_other_numbers_of_gpus_are_fine(gpus: float | None) -> None:
     assert Resources(gpus_per_trial=gpus).gpus_per_trial == gpus
+
+
+SWEEP = """name: away
+data: {data}
+teacher: resnet20
+student: resnet8
+method: {{recipe: iCD-KD, cluster_weight: {{low: 1, high: 8}}}}
+search: {{budget: {{trials: 2}}}}
+"""
+
+
+class ExecutorAskedError(Exception):
+    """Takes the place of a worker or a Ray."""
+
+
+@pytest.fixture
+def no_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ExecutorAskedError
+
+    monkeypatch.setattr(session, "_executor", refuse)
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def file(folder: Path, data: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(SWEEP.format(data=data))
+    return path
+
+
+@pytest.mark.usefixtures("no_executor")
+@pytest.mark.parametrize(
+    ("data", "root", "told"),
+    [
+        ("{name: npz, path: none.npz}", "", "data.path: npz: {here}/none.npz does not exist; correct data.path"),
+        ("{name: imagefolder, path: none}", "", "data.path: imagefolder: {here}/none does not exist"),
+        ("tiny_imagenet", "none", "data: tiny_imagenet: the data folder {here}/none is not there; pass --data-root"),
+        ("cub200", "none", "data: cub200: the data folder {here}/none is not there; pass --data-root"),
+        ("cifar10", "none", "data: cifar10: the data folder {here}/none is not there; run with --download"),
+        ("cifar100", "none", "data: cifar100: the data folder {here}/none is not there; run with --download"),
+    ],
+)
+@pytest.mark.parametrize("executor", ["ray", "process"])
+def test_images_that_are_not_here_are_told_before_a_worker_or_ray_starts(
+    tmp_path: Path, data: str, root: str, told: str, executor: Literal["ray", "process"]
+) -> None:
+    path = file(tmp_path, data)
+    with pytest.raises(DataError) as caught:
+        search.sweep(path, root=tmp_path / "root", data_root=tmp_path / root, executor=executor)
+    assert str(caught.value).startswith(f"{path}:2: {told.format(here=tmp_path)}")
+
+
+@pytest.mark.usefixtures("no_executor")
+@pytest.mark.parametrize("joined", [False, True])
+def test_images_of_a_cluster_need_not_be_here(tmp_path: Path, joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if joined:
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+    path = file(tmp_path, "{name: npz, path: none.npz}")
+    with pytest.raises(ExecutorAskedError):
+        search.sweep(path, root=tmp_path / "root", data_root=tmp_path, address="local" if joined else "auto")
+
+
+@pytest.mark.usefixtures("no_executor")
+def test_cifar_that_is_fetched_need_not_be_here(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorAskedError):
+        search.sweep(file(tmp_path, "cifar100"), root=tmp_path / "root", data_root=tmp_path / "none", download=True)

@@ -5,7 +5,6 @@ tried and what came of it is in the ledger alone, and each start of a driver is 
 """
 
 import contextlib
-import json
 import logging
 import shutil
 import time
@@ -167,7 +166,7 @@ def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], No
     """What runs as a trial of Tune's: one attempt."""
 
     def trial(config: dict[str, Any]) -> None:
-        run_in_tune(config["control"], Attempt(**json.loads(config["attempt"])), attempt)
+        run_in_tune(config["control"], Attempt.from_text(config["attempt"]), attempt)
 
     trial.__mixins__ = (HeedsSigterm,)  # type: ignore[attr-defined] # Tune makes it a base of its trainable
     return trial

@@ -1,9 +1,7 @@
 """What Tune calls: its searcher, its scheduler and its display, each only a way to the tracker of attempts."""
 
 import contextlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -40,7 +38,7 @@ class TrackerSearcher(Searcher):
         return {
             "name": attempt.name,
             "control": self.tracker.control.name,
-            "attempt": json.dumps(asdict(attempt)),
+            "attempt": attempt.to_text(),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -101,7 +101,7 @@ class RayChannel:
 def run_in_tune(control: str, given: Attempt, run: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's."""
     attempt = given.here()
-    keep_log(Path(attempt.sweep) / "logs")
+    keep_log(attempt.context.folder / "logs")
     with RayChannel(control, attempt.name) as channel:
         run_attempt(attempt, channel, run)
 

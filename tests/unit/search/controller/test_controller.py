@@ -33,7 +33,9 @@ def test_number_and_parameters_are_committed_before_the_task(tmp_path: Path) -> 
     assert attempt is not None
     (stored,) = hand.stored()
     assert (stored.number, stored.state, stored.attempts) == (attempt.number, "running", 1)
-    assert hand.space.document(stored.params)["method"]["cluster_weight"] == attempt.config["method"]["cluster_weight"]
+    assert (
+        hand.space.document(stored.params)["method"]["cluster_weight"] == attempt.runs[""]["method"]["cluster_weight"]
+    )
     assert (attempt.folder / "attempt").read_text() == "1"
     assert [view.key for view in hand.tracker.begun] == ["0000"]
 
@@ -274,7 +276,7 @@ def test_a_dead_term_ends_a_trial_once_min_epochs_are_over(tmp_path: Path, name:
     assert hand.epoch(alive, 2, 52.0, **share(0.005)), "not at every measurement"
     assert not hand.epoch(dead, 2, 52.0, **share(0.003))
     record = hand.ledger.record(dead.number)
-    weight = dead.config["method"]["cluster_weight"]
+    weight = dead.runs[""]["method"]["cluster_weight"]
     assert (record.state, record.curve) == ("pruned", {1: 51.0, 2: 52.0})
     assert record.reason == f"dead term: cluster 0.4 % of the gradient at cluster_weight {weight:g}"
     assert record.attributes["exit_reason"] == "pruned"

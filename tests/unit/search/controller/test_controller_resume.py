@@ -10,13 +10,14 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
-from icd.search.core.records import State
+from icd.search.core.records import State, failed_too_often
 from icd.search.run_sweep import _begun, check_digests
 from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
+from icd.search.sweep_status import has_ended, status_of
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
@@ -49,7 +50,7 @@ def test_running_trials_are_issued_again_as_they_were(tmp_path: Path) -> None:
     for before, after in zip(attempts, retaken, strict=True):
         assert before is not None
         assert after is not None
-        assert (after.number, after.config, after.attempt) == (before.number, before.config, 2)
+        assert (after.number, after.runs, after.attempt) == (before.number, before.runs, 2)
     assert [record.baseline for record in again.ledger.records()] == ["KD", None, None]
 
 
@@ -224,7 +225,7 @@ def test_three_failures_at_the_start_end_the_sweep(tmp_path: Path) -> None:
     assert hand.driver.next_attempt() is None
     assert hand.driver.done
     assert hand.driver.stopped_by == "failures"
-    assert hand.driver.failed_too_often
+    assert failed_too_often(hand.ledger.records(), 0.5)
     assert hand.said[-1] == "the first 3 trials all failed: starting no more"
 
 
@@ -240,9 +241,7 @@ def test_failed_too_often(tmp_path: Path, failures: int, too_often: bool) -> Non
         assert attempt is not None
         hand.end(attempt, "error", "bug")
     assert hand.driver.done
-    assert hand.driver.failed_too_often is too_often
-    again = hand.again(budget={"trials": 4, "max_failed_fraction": 0.25})
-    assert again.driver.failed_too_often is too_often
+    assert failed_too_often(hand.ledger.records(), 0.25) is too_often
 
 
 def test_a_study_that_stops_dead_terms_is_another(tmp_path: Path) -> None:
@@ -255,6 +254,25 @@ def test_a_study_that_stops_dead_terms_is_another(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"pruner.dead_terms: False -> True"):
         _begun(storage, asking, document, settings)
     assert read_sweep(Document(document, "test")) == asking
+
+
+def test_a_finished_sweep_with_a_larger_budget_is_not_finished_even_if_its_driver_dies_at_once(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.trial("complete", [1, 2, 3, 4])
+    study.ledger.note_study(stopped_by="budget")
+    storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path, extend=True)
+
+    def begun(trials: int) -> Ledger:
+        document = changed(budget={"trials": trials})
+        found = _begun(storage, read_sweep(Document(document, "test")), document, settings)
+        assert found is not None
+        return found
+
+    same = begun(6)
+    assert has_ended(same, same.records(), [])
+    more = begun(7)
+    assert not has_ended(more, more.records(), [])
+    assert status_of(tmp_path, "by-hand").state == "stopped"
 
 
 def test_what_a_reader_sees_is_what_the_driver_knows(tmp_path: Path) -> None:
@@ -291,7 +309,7 @@ def test_failed_trials_are_trained_again_in_their_place(tmp_path: Path) -> None:
     ]
     assert records[0].reason == "the data file is damaged; tried again as trial 5"
     assert sum(r.counts for r in records) == 5, "the budget's trials are those that were trained"
-    assert not again.driver.failed_too_often
+    assert not failed_too_often(again.ledger.records(), 0.0)
     assert retry_failed(again.ledger) == []
     assert again.again(**RETRY).driver.done
 

@@ -29,7 +29,7 @@ class World:
     def again(self, location: Location, trial: int, kind: str) -> bool:
         """A fault, and whether its trial goes on."""
         self.end(location, kind, trial)
-        return self.policy.decide(_ended(location, trial, kind)).again
+        return bool(self.policy.again(_ended(location, trial, kind)))
 
     @property
     def quarantined(self) -> list[Location]:

@@ -62,7 +62,6 @@ def test_the_runs_of_a_trial_are_one_attempt(tmp_path: Path) -> None:
     assert [(attempt.number, attempt.attempt, list(attempt.runs)) for attempt in attempts] == [
         (n, 1, [SMALL, LARGE]) for n in range(3)
     ]
-    assert attempts[0].config == attempts[0].pairs[SMALL]
     assert driven.driver.next_attempt() is None
     assert driven.driver.done
     found = driven.stored()

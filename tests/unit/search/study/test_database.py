@@ -12,7 +12,8 @@ from optuna.storages import RDBStorage
 
 from icd.errors import SetupError
 from icd.search.study import database as storage
-from icd.search.study.database import PostgresLock, is_shared, open_storage, patiently, redacted, storage_url
+from icd.search.study.database import is_shared, open_storage, patiently, redacted, storage_url
+from icd.search.study.locks import PostgresLock
 from tests.driving import empty_database
 
 SECRETS = [

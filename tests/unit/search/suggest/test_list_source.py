@@ -34,10 +34,10 @@ def test_a_run_is_committed_with_all_that_it_is_and_trained_on_what_was_planned(
         "seed": 101,
         "round": 1,
     }
-    assert (attempt.stage, attempt.config["seed"]) == ("confirm", 101)
-    assert (attempt.config["data"]["train_on"], attempt.config["data"]["measure_on"]) == ("train+val", "test")
+    assert (attempt.context.stage, attempt.runs[""]["seed"]) == ("confirm", 101)
+    assert (attempt.runs[""]["data"]["train_on"], attempt.runs[""]["data"]["measure_on"]) == ("train+val", "test")
     weights = [record.params["method.cluster_weight"] for record in hand.ledger.records()]
-    assert attempt.config["method"]["cluster_weight"] == weights[3]
+    assert attempt.runs[""]["method"]["cluster_weight"] == weights[3]
     begun = hand.tracker.begun[-1]
     assert (begun.tags["stage"], begun.tags["group"]) == ("confirm", "trial 3")
     assert begun.name == f"{attempt.number:04d} confirm trial 3 seed 101"
@@ -243,7 +243,7 @@ def rising(step: float) -> Value:
 def train_all(hand: Hand) -> None:
     """Train what is left; a trial's curve follows from what it is."""
     while (attempt := hand.driver.next_attempt()) is not None:
-        weight = attempt.config["method"].get("cluster_weight", 3.0)
+        weight = attempt.runs[""]["method"].get("cluster_weight", 3.0)
         hand.train(attempt, rising(10 + weight % 7))
 
 
@@ -259,7 +259,7 @@ def reading(hand: Hand) -> Any:
     records: list[TrialRecord] = hand.ledger.records()
     status = status_of(hand.root, hand.sweep.name)
     audit = audit_sweep(plain_sweep(hand.ledger), records)
-    return records, status, audit, found_line(hand.folder, records)
+    return records, status, audit, found_line(hand.root, hand.ledger)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)

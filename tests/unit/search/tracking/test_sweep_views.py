@@ -14,7 +14,7 @@ def all_of(hand: Hand) -> dict[str, RunView]:
     """Give every run that a reader of the study asks for, as ``icd sync`` does."""
     ledger, asked = Ledger(hand.storage, hand.sweep.name), Asked()
     views = SweepViews(hand.sweep, hand.space, ledger.attributes, hand.folder)
-    follow(asked, views, ledger)
+    follow(asked, views, ledger, driven=False)
     ask_for_summary(asked, views, ledger, driven=False)
     return {key: make() for key, make in asked.ends.items()}
 
