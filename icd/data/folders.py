@@ -38,7 +38,9 @@ def load_imagefolder(request: Request) -> Split:
         above = "; data.path names the folder above 'train'" if folder.name in ("train", "test", "val") else ""
         raise DataError(f"{folder}: {rule}{above}")
     images_of = partial(images_by_class, folder, class_names=class_names)
-    return make_split(request, "imagefolder", images_of("train"), partial(images_of, tests[0]), class_names)
+    images = images_of("train")
+    check_classes(folder / tests[0], class_names)  # now, and not when a finished search opens the test images
+    return make_split(request, "imagefolder", images, partial(images_of, tests[0]), class_names)
 
 
 def load_tiny_imagenet(request: Request) -> Split:
@@ -109,15 +111,26 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_dir()))
 
 
+def check_classes(folder: Path, class_names: Sequence[str]) -> None:
+    """Compare the class folders in a folder with those of the training images; no image is looked at.
+
+    Raises:
+        DataError: If one is missing, or is no class.
+    """
+    found = set(class_folders(folder))
+    if strangers := sorted(found.difference(class_names)):
+        raise DataError(f"{folder / strangers[0]}: no such class in the training folder; remove or rename it")
+    if missing := [name for name in class_names if name not in found]:
+        raise DataError(f"{folder / missing[0]}: the class has no folder; every class needs one")
+
+
 def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileImages:
     """Find the images of ``root/part/CLASS``, sorted by class and name; its ``skipped`` counts what is none.
 
     Raises:
         DataError: If a class has no image, or the folder has one that is no class.
     """
-    strangers = sorted(set(class_folders(root / part)) - set(class_names))
-    if strangers:
-        raise DataError(f"{root / part / strangers[0]}: no such class in the training folder; remove or rename it")
+    check_classes(root / part, class_names)
     names, labels, skipped = [], [], _beside(root / part)
     for label, class_name in enumerate(class_names):
         folder = root / part / class_name

@@ -313,7 +313,7 @@ def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> Non
     assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "full", "seeds see other sequences"
     mode, line = chosen(short, split, tmp_path, budget_gb=1e-6)
     assert mode == "off"
-    assert "too little; full 817 kB, stream 32.7 kB" in line
+    assert "too little; full 818 kB, stream 32.7 kB" in line
 
 
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
@@ -351,6 +351,6 @@ def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"--teacher-cache full needs 817 kB, but got 100 kB of budget and disk"):
+    with pytest.raises(SetupError, match=r"--teacher-cache full needs 818 kB, but got 100 kB of budget and disk"):
         chosen(config_of(), split, tmp_path, mode="full", budget_gb=0.0001)
     assert chosen(config_of(), split, tmp_path, mode="off")[0] == "off"

@@ -247,6 +247,16 @@ def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> No
     assert len(load("imagefolder", tmp_path).test.open("count")) == 6
 
 
+@pytest.mark.parametrize(("renamed", "told"), [("emu", "emu: no such class"), (".emu", "the class has no folder")])
+def test_other_classes_among_test_images_are_told_while_the_test_set_is_closed(
+    tmp_path: Path, renamed: str, told: str
+) -> None:
+    make_imagefolder(tmp_path, "test")
+    sorted((tmp_path / "test").iterdir())[0].rename(tmp_path / "test" / renamed)
+    with pytest.raises(DataError, match=told):
+        load("imagefolder", tmp_path)
+
+
 def test_broken_class_folders_are_named(tmp_path: Path) -> None:
     make_imagefolder(tmp_path, "val")
     (tmp_path / "train" / "empty").mkdir()
