@@ -14,9 +14,9 @@ import click
 from icd import __version__
 from icd.cli.options import DEBUG, JSON, QUIET, ROOT, start_logging
 from icd.cli.signals import STOPPED_BY, worked
-from icd.streams import lasting_streams
 from icd.errors import ConfigError, IcdError, SetupError, did_you_mean
 from icd.redact import hide
+from icd.streams import lasting_streams
 
 # Section of the help -> verb -> the module below icd.cli that has it, and what it does. A verb is imported when it is
 # used: help and completion must not wait for torch.

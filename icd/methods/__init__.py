@@ -17,7 +17,7 @@ from icd.losses import (
     TransformedTeacher,
 )
 from icd.methods.base import LiveOutputs, Method, MethodSetup, NetworkOutputs, Step
-from icd.methods.cells import CellDistillation
+from icd.methods.cell_distillation import CellDistillation
 from icd.methods.features import ContrastiveRepresentation, SimilarityPreserving
 from icd.methods.supervised import CrossEntropy
 from icd.registry import Registry

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from icd.data import counter
 from icd.losses.contrastive import ContrastMode
 
-_STREAM = 5  # of random numbers, see icd/data/views.py
+_STREAM = 5  # of random numbers, see icd/data/counter.py
 
 
 class DeviceContrasts(nn.Module):

@@ -132,7 +132,7 @@ def test_a_long_file_of_the_search_says_why_it_is_one() -> None:
         ("icd/training/loop.py", "from ray import tune", "ray belongs in"),
         ("icd/search/study/ledger.py", "import mlflow", "mlflow belongs in"),
         ("icd/training/loop.py", "import yaml", "know nothing of yaml"),
-        ("icd/methods/cells.py", "from pydantic import BaseModel", "know nothing of pydantic"),
+        ("icd/methods/cell_distillation.py", "from pydantic import BaseModel", "know nothing of pydantic"),
     ],
 )
 def test_a_forbidden_import_is_found(name: str, source: str, rule: str) -> None:
