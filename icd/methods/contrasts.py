@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from icd.data import counter
 from icd.losses.contrastive import ContrastMode
 
-_STREAM = 5  # of random numbers, see icd/data/counter.py
-
 
 class DeviceContrasts(nn.Module):
     """Draws what each image is compared with, uniform over the images of other classes and with replacement.
@@ -34,7 +32,7 @@ class DeviceContrasts(nn.Module):
     def __init__(self, labels_N: np.ndarray, num_negatives: int, mode: ContrastMode, seed: int) -> None:
         super().__init__()
         self.num_negatives, self.mode = num_negatives, mode
-        self.key = int(counter.bits(_STREAM, seed).view(np.int64)[0])
+        self.key = int(counter.bits(counter.CONTRAST, seed).view(np.int64)[0])
         _, inverse_N, counts_K = np.unique(labels_N, return_inverse=True, return_counts=True)
         starts_K = np.cumsum(counts_K) - counts_K
         tables = {"by_class_N": np.argsort(labels_N, kind="stable")}
