@@ -1,6 +1,6 @@
 """Tables of methods built by hand: searches and confirmation runs are told, nothing is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,13 @@ def searched(root: Path, entry: Entry, best: float | None = 50.0) -> Study:
 
 
 def confirmed(
-    study: Study, values: Mapping[int, float | None], planned: int | None = None, failed_runs: FailedRuns = "left-out"
+    study: Study,
+    values: Mapping[int, float | None],
+    planned: int | None = None,
+    failed_runs: FailedRuns = "left-out",
+    failed: Collection[int] = (),
 ) -> None:
-    """Tell confirmation runs by seed; None for one that diverged."""
+    """Tell confirmation runs by seed; None for one that diverged, and ``failed`` are seeds of runs that broke."""
     seeds = tuple(range(101, 101 + (planned or len(values))))
     arm = PlannedArm(label="trial 0", kind="finalist", trial=0, search_value=50.0, config={})
     plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
@@ -61,7 +65,9 @@ def confirmed(
     for seed, value in values.items():
         known = {"stage": "confirm", "arm": arm.label, "seed": seed, "round": plan.round, "key": f"k{seed}"}
         number = study.ledger.add_baseline(run_label(plan.round, arm.label, seed), {}, {}, known)
-        if value is None:
+        if seed in failed:
+            study.ledger.tell(number, "failed", reason="OSError", exit_reason="crashed")
+        elif value is None:
             study.ledger.tell(number, "pruned", reason="diverged", exit_reason="diverged", chance=1.0)
         else:
             study.ledger.add_epoch(number, 1, value)

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write
-from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, SEEDS, F, Verb, together
-from icd.errors import StateError, TrialsFailedError
+from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, OUTPUT, SEEDS, F, Verb, together
+from icd.errors import SetupError, StateError, TrialsFailedError
 
 if TYPE_CHECKING:
     from icd.results.outcome import FailedRuns, Outcome
     from icd.search.core.records import Stage
 
 _ANEW = together(
-    click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own."),
-    click.option("--keep-seeds", is_flag=True, help="Begin another round on the seeds of the last, with its runs."),
+    click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own; go on with it without this."),
+    click.option(
+        "--keep-seeds",
+        is_flag=True,
+        help="Begin another round on the seeds of the last, with its runs; go on with it without this.",
+    ),
 )
 _FAILED_RUNS = click.option(
     "--failed-runs",
@@ -46,11 +50,23 @@ def _found(
 
     if run is not None:
         from icd.cli.progress import driving
+        from icd.cli.signals import stopping_politely
         from icd.results.report import write_report
 
-        with driving(options) as shown:
+        another = "".join(f" without --{key.replace('_', '-')}" for key in ("anew", "keep_seeds") if options[key])
+        with driving(options) as shown, stopping_politely(f"the same command{another}"):
             return run(name, report=write_report, **shown)
     return results.read(name, stage, root=options["root"])
+
+
+def _refuse_failures(found: "Outcome", words: str) -> None:
+    from icd.config.sweep import Budget
+
+    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    if found.faults > Budget().max_failed_fraction * runs:
+        raise TrialsFailedError(
+            f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table"
+        )
 
 
 def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bool) -> None:
@@ -91,10 +107,10 @@ def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bo
 def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Retrain the best trials of sweep NAME and baselines on fresh seeds, and compare them on the test images.
 
-    The same command goes on where it was left. Every evaluation on test images is counted.
+    The same command goes on where it was left, without --anew and --keep-seeds. Every evaluation on test images is
+    counted.
     """
     from icd import results
-    from icd.config.sweep import Budget
     from icd.results.tables import outcome_lines
 
     options["adaptive"] = False if all_seeds else None
@@ -103,9 +119,8 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
         _foreseen("confirm", name, options, as_json=as_json)
         return
     write(found, outcome_lines(found), as_json=as_json)
-    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
-    if not dry_run and found.faults > Budget().max_failed_fraction * runs:
-        raise TrialsFailedError(f"{found.faults} of {runs} runs of the confirmation of {name!r} failed; see the table")
+    if not dry_run:
+        _refuse_failures(found, "confirmation")
 
 
 @click.command(cls=Verb)
@@ -119,8 +134,8 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
 def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Say what each part of the best configuration of sweep NAME is worth, by leaving it out on shared fresh seeds.
 
-    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left. Below
-    it says which parameters decided how good the trials of the search were.
+    Arms are measured on validation images; the test set stays closed. The same command goes on where it was left,
+    without --anew and --keep-seeds. Below it says which parameters decided how good the trials of the search were.
     """
     from icd import results
     from icd.results.importance import importance_of
@@ -135,6 +150,8 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     importance = importance_of(ledger, ledger.records())
     lines = [*outcome_lines(found), "", *importance_lines(importance)]
     write({**asdict(found), "importance": importance}, lines, as_json=as_json)
+    if not dry_run:
+        _refuse_failures(found, "ablation")
 
 
 @click.command(cls=Verb)
@@ -142,7 +159,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 @SEEDS
 @_against("Compare with this row.  [default: KD, or the first]")
 @_alpha(0.05, "Allow this chance of any false difference.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write OUTPUT.md, .csv and .tex as well.")
+@click.option("-o", "--output", type=OUTPUT, help="Write OUTPUT.md, .csv and .tex as well.")
 @_FAILED_RUNS
 @DRY_RUN
 @DRIVE
@@ -169,19 +186,26 @@ def benchmark(
     from icd.storage.durable import write_durably
 
     document, root = read_yaml(file, overrides), options["root"]
-    found = entries(document)
+    found, failed = entries(document), list[str]()
+    if output is not None:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"{output} cannot be written: {error.strerror}; choose another --output") from error
     if not dry_run:
         from icd.cli.progress import driving
         from icd.results.report import write_report
 
         with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
-            run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+            failed = run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
     table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         for ending in FORMATS:
             write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     write(table, [written(table, "md").rstrip()], as_json=as_json)
+    if failed:
+        why = "the messages above and 'icd trials NAME --state failed' say why"
+        raise TrialsFailedError(f"too many trials or runs failed of {', '.join(failed)}; {why}")

@@ -108,7 +108,7 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     metavar="[MODEL]",
     help="Put it into MLflow's registry.  [default: under the sweep's name]",
 )
-@click.option("--alias", default="best", show_default=True, help="Give the registered version this alias.")
+@click.option("--alias", help="Give the registered version this alias; goes with --register.  [default: best]")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @DATA_ROOT
 @JSON

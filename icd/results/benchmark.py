@@ -7,29 +7,31 @@ untuned first, so tuning can only add to it.
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from icd.config.document import full_form
-from icd.config.ranges import Choice, plain
+from icd.config.ranges import Choice, is_node, plain
 from icd.config.read_sweep import read_sweep
 from icd.config.space import fixed_part
 from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import size
 from icd.config.yaml import Document
-from icd.errors import StateError, UsageError
+from icd.errors import ConfigError, Interrupted, StateError, UsageError
 from icd.methods import PAPER_ROWS
 from icd.results.outcome import FailedRuns
 from icd.results.plan import Plan, begin_plan, planned_seeds, seeds_beside, stored_plans
 from icd.results.run_plan import train_listed
 from icd.results.searched import Searched, planned_arm
 from icd.search import run_sweep
+from icd.search.core.records import failed_too_often
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find
+from icd.search.study.sweep_index import find, pasted
 from icd.search.sweep_status import status_of
 
 SEEDS = 5
@@ -50,19 +52,21 @@ def entries(document: Document) -> list[Entry]:
     """Make a sweep of every row and pair.
 
     Raises:
-        ConfigError: With every problem of the file.
-        UsageError: If it names no rows, samples the seed, enqueues anything, or trains every trial on several pairs.
+        ConfigError: With every problem of the file, or if it samples the seed.
+        UsageError: If it names no rows, enqueues anything, or trains every trial on several pairs.
     """
     whole = read_sweep(document)
     rows, pairs = whole.template.get("method"), whole.template.get("pair")
     for is_wrong, rule in (
         (not isinstance(rows, Choice), "needs the rows to compare, as in method: {choices: [KD, iCD-KD]}"),
         (whole.pairs, "tunes every pair for itself; take pair: {choices: [...]}"),
-        (isinstance(whole.template.get("seed"), Choice), "chooses its seeds itself; give one seed, and say --seeds"),
         (whole.enqueue or whole.sources, "tries each row of the paper untuned by itself; drop enqueue"),
     ):
         if is_wrong:
             raise UsageError(f"{document.source}: a table {rule}")
+    if is_node(seed := whole.template.get("seed")):
+        rule, hint = "must be one number in a table, which chooses its seeds itself", "give one seed, and say --seeds"
+        raise ConfigError(document.problem(("seed",), rule, value=plain(seed), hint=hint))
     labels, names = (pairs.labels, _names(pairs.labels)) if isinstance(pairs, Choice) else (("",), [""])
     return [
         _entry(whole, document.source, row, label, name)
@@ -117,33 +121,50 @@ def benchmark_plan(ledger: Ledger) -> Plan | None:
 
 def run_benchmark(
     document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
-) -> list[Entry]:
+) -> list[str]:
     """Search and confirm what is left of every entry, on so many seeds, the same for all; see ``benchmark_seeds``.
 
     ``failed_runs`` says what a run counts that diverged; a row that was begun keeps what it was begun with.
 
+    Returns:
+        Names of the sweeps of which more trials or runs failed than their budget allows; the other rows have theirs.
+
     Raises:
         Interrupted: If a signal stopped it; the same call goes on.
-        StateError: If ``icd stop`` ended a sweep, or an entry was begun otherwise.
+        StateError: If ``icd stop`` ended a sweep or its confirmation, or an entry was begun otherwise.
     """
     found = entries(document)
-    shared = benchmark_seeds(found, settings.root, seeds)
-    for place, entry in enumerate(found, start=1):
-        name, row = entry.sweep.name, f"row {place} of {len(found)}"
-        # A row that is finished would keep another budget.
-        if not begun(settings.root, entry, same_budget=True) or status_of(settings.root, name).state != "finished":
-            settings.announce(f"{row}: sweep {name}")
-            result = run_sweep.run(entry.sweep, entry.document.data, settings)
-            if result.stopped_by == "stop":
-                raise StateError(f"sweep {name!r} was stopped; the same command goes on with it")
-        ledger = find(settings.root, name)
-        plan = benchmark_plan(ledger)
-        if status_of(settings.root, name).best is None:
-            settings.announce(f"{row}: no trial of {name} is complete, so it has no entry")
-        elif plan is None or not plan.finished(ledger.records("confirm")):
-            settings.announce(f"{row}: {len(shared)} seeds of the best of {name}")
-            train_listed("confirm", name, settings, partial(_listed, shared, failed_runs))
-    return found
+    shared, name = benchmark_seeds(found, settings.root, seeds), ""
+    try:
+        for place, entry in enumerate(found, start=1):
+            name, row = entry.sweep.name, f"row {place} of {len(found)}"
+            # A row that is finished would keep another budget.
+            if not begun(settings.root, entry, same_budget=True) or status_of(settings.root, name).state != "finished":
+                settings.announce(f"{row}: sweep {name}")
+                _refuse_stopped(name, run_sweep.run(entry.sweep, entry.document.data, settings).stopped_by)
+            ledger = find(settings.root, name)
+            plan = benchmark_plan(ledger)
+            if status_of(settings.root, name).best is None:
+                settings.announce(f"{row}: no trial of {name} is complete, so it has no entry")
+            elif plan is None or not plan.finished(ledger.records("confirm")):
+                settings.announce(f"{row}: {len(shared)} seeds of the best of {name}")
+                _refuse_stopped(name, train_listed("confirm", name, settings, partial(_listed, shared, failed_runs)))
+    except Interrupted as error:
+        again = pasted(settings.root, "benchmark", shlex.quote(document.source))
+        raise Interrupted(f"the table stopped at {name}; continue with '{again}' and its other options") from error
+    return [entry.sweep.name for entry in found if _failed_too_often(entry, settings.root)]
+
+
+def _refuse_stopped(name: str, stopped_by: str) -> None:
+    if stopped_by == "stop":
+        raise StateError(f"sweep {name!r} was stopped; the same command goes on with it")
+
+
+def _failed_too_often(entry: Entry, root: Path) -> bool:
+    ledger, most = find(root, entry.sweep.name), entry.sweep.budget.max_failed_fraction
+    plan = benchmark_plan(ledger)
+    runs = [] if plan is None else plan.records(ledger.records("confirm"))
+    return failed_too_often(ledger.records(), most) or failed_too_often(runs, most)
 
 
 def _listed(seeds: tuple[int, ...], failed_runs: FailedRuns, ledger: Ledger, sweep: SweepConfig) -> Plan:

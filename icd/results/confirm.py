@@ -13,17 +13,15 @@ from typing import Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import Interrupted, StateError, UsageError, did_you_mean
+from icd.errors import StateError, UsageError, did_you_mean
 from icd.methods import PAPER_ROWS
 from icd.results.outcome import FailedRuns, PlannedArm
-from icd.results.plan import Plan, begin_plan, stored_plans
+from icd.results.plan import Plan, begin_plan, changes, stored_plans
 from icd.results.searched import Searched, planned_arm
 from icd.search import default_root
 from icd.search.core.records import TrialRecord
-from icd.search.run_list import run_stage
-from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
+from icd.search.study.sweep_index import pasted
 from icd.search.sweep_status import plain_sweep
 
 USUAL_BASELINES = ("KD", "SD-KD", "iCD-KD")
@@ -87,6 +85,7 @@ def make_plan(
         train_on=train_on,
         failed_runs=failed_runs,
         raced=race,
+        race_round=last_race(ledger, race).round if race else 0,
     )
 
 
@@ -103,29 +102,21 @@ def _baseline(label: str, sweep: SweepConfig, searched: Searched) -> tuple[Plann
     raise UsageError(f"--against must name rows, baselines or trials, but got {label!r}; {did_you_mean(label, known)}")
 
 
-def run_race(name: str, settings: Settings, count: int, overrides: Sequence[str] = ()) -> None:
-    """Train what is left of a race of so many trials.
+def begin_race(ledger: Ledger, sweep: SweepConfig, count: int, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
+    """Begin a race of so many trials, or go on with the last one.
+
+    With ``anew`` or ``keep_seeds`` another is begun, as by ``begin_plan``, but for one that no confirmation was begun
+    with yet: then the same command, given again after a signal, goes on with that.
 
     Raises:
-        UsageError: For a sweep over several pairs.
-        StateError: If another driver has the sweep, no trial is complete, or a race of other trials was begun.
-        Interrupted: If a signal stopped it; the same call goes on.
+        StateError: If no trial is complete, or a race of other trials was begun.
     """
-    ledger = find(settings.root, name)
-    refuse_several_pairs(ledger, "its trials cannot race")
-    plans = stored_plans(ledger, "race")
-    if plans and plans[-1].raced == count and plans[-1].finished(ledger.records("race")):
-        return
-    again = f"the race of sweep {name!r} stopped; continue with "
-    again += f"'{pasted(settings.root, 'confirm', name, '--race', str(count))}'"
-    try:
-        done = run_stage(
-            name, lambda ledger, sweep: begin_plan(ledger, race_plan(ledger, sweep, count)), settings, overrides
-        )
-    except Interrupted as error:
-        raise Interrupted(again) from error
-    if done.stopped_by == "stop":
-        raise StateError(again)
+    plans, wanted = stored_plans(ledger, "race"), race_plan(ledger, sweep, count)
+    # Plans of an earlier version do not say which race, and there was only one.
+    used = {plan.race_round or min(plan.raced, 1) for plan in stored_plans(ledger, "confirm")}
+    if plans and plans[-1].round not in used and not changes(plans[-1], wanted):
+        anew = keep_seeds = False
+    return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
 
 
 def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
@@ -156,15 +147,25 @@ def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) ->
     Raises:
         StateError: If no race of so many trials was run.
     """
-    plans = [plan for plan in stored_plans(ledger, "race") if plan.raced == count]
-    if not plans:
-        raise StateError(f"no race of {count} trials of sweep {ledger.name!r} was run")
-    values = plans[-1].values(ledger.records("race"))
+    plan = last_race(ledger, count)
+    values = plan.values(ledger.records("race"))
     same = plain_sweep(ledger)["objectives"][0]["metric"] == "val/top1"
     means = {}
-    for arm in plans[-1].arms:
+    for arm in plan.arms:
         own = [*values[arm.label, ""].values()]
         if own:
             means[arm.trial] = statistics.fmean([*own, *([arm.search_value] if same and arm.search_value else [])])
     raced = [record for record in ordered if record.number in means]
     return sorted(raced, key=lambda record: -means[record.number])
+
+
+def last_race(ledger: Ledger, count: int) -> Plan:
+    """Give the plan of the last race of so many trials.
+
+    Raises:
+        StateError: If there was none.
+    """
+    plans = [plan for plan in stored_plans(ledger, "race") if plan.raced == count]
+    if not plans:
+        raise StateError(f"no race of {count} trials of sweep {ledger.name!r} was run")
+    return plans[-1]

@@ -139,6 +139,7 @@ class Outcome:
     pairs: tuple[str, ...] = ()
     raced: int = 0  # among how many trials the finalists were chosen with further seeds
     reused: int = 0  # runs of earlier rounds
+    judged_before: bool = False  # whether some of these were in a round that is finished
     winner: str | None = None
     optimism: float | None = None
     trial: int | None = None  # of an ablation, that was taken apart

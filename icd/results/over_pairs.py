@@ -19,24 +19,26 @@ class OverPairs:
     """How alike a difference is over several teacher-student pairs."""
 
     improvement: float  # chance that a run of the first is better than one of the second, mean over the pairs
-    low: float  # of its 95 % interval
-    high: float
+    low: float | None  # of its 95 % interval; None where the runs say nothing of that
+    high: float | None
     interaction: float | None  # p-value of "the difference is the same on every pair"; None without a spread
 
     @property
     def chance(self) -> str:
-        """The chance with its interval, in words."""
-        return f"{self.improvement:.0%} (95 % interval {self.low:.0%} to {self.high:.0%})"
+        """The chance in words, with its interval where it has one."""
+        held = "" if self.low is None or self.high is None else f" (95 % interval {self.low:.0%} to {self.high:.0%})"
+        return f"{self.improvement:.0%}{held}"
 
 
 def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> OverPairs | None:
     """Compare two configurations pair by pair; describes, and decides nothing.
 
     The chance is `mean_pairs P(X > Y) + P(X = Y) / 2` over all runs X and Y of a pair, with a percentile bootstrap that
-    draws runs within each pair (Agarwal et al., NeurIPS 2021, section 4.3). The interaction is the F test of the
-    differences `d_p`, with weights `w_p = 1 / (1 / n_p + 1 / m_p)`: `sum_p w_p (d_p - d)^2 / (P - 1) / s^2` on P - 1
-    and the error's degrees of freedom, with the variance `s^2` pooled within pairs and configurations. None with fewer
-    than two pairs, or without runs of both on each.
+    draws runs within each pair (Agarwal et al., NeurIPS 2021, section 4.3). That gives no interval where something has
+    one run only, or where all draws are alike, as they are if every run of the one beats every run of the other. The
+    interaction is the F test of the differences `d_p`, with weights `w_p = 1 / (1 / n_p + 1 / m_p)`:
+    `sum_p w_p (d_p - d)^2 / (P - 1) / s^2` on P - 1 and the error's degrees of freedom, with the variance `s^2` pooled
+    within pairs and configurations. None with fewer than two pairs, or without runs of both on each.
     """
     both = [(np.asarray(one, dtype=float), np.asarray(other, dtype=float)) for one, other in values.values()]
     if len(both) < 2 or not all(one.size and other.size for one, other in both):
@@ -46,9 +48,10 @@ def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
     for own in wins:
         rows, columns = (draw.integers(size, size=(_RESAMPLES, size)) for size in own.shape)
         drawn.append(own[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
-    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    low, high = map(float, np.quantile(np.mean(drawn, axis=0), [0.025, 0.975]))
+    held = (low, high) if low < high and min(min(own.shape) for own in wins) > 1 else (None, None)
     chance = float(np.mean([own.mean() for own in wins]))
-    return OverPairs(improvement=chance, low=float(low), high=float(high), interaction=_interaction(both))
+    return OverPairs(improvement=chance, low=held[0], high=held[1], interaction=_interaction(both))
 
 
 def _interaction(both: Sequence[tuple[Floats, Floats]]) -> float | None:

@@ -36,6 +36,7 @@ class Plan:
     Attributes:
         adaptive: Whether an arm ends after the first seeds where the others would hardly show a difference.
         raced: Among how many trials of the search the finalists were chosen with further seeds; 0 without a race.
+        race_round: Which race that was.
         reused: Trials of earlier rounds that are runs of this one: the same configuration on the same seed.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     measure_on: Literal["val", "test"] = "test"
     failed_runs: FailedRuns = "left-out"  # what a run counts that diverged
     raced: int = 0
+    race_round: int = 0
     reused: tuple[int, ...] = ()
 
     @property
@@ -185,16 +187,13 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
     Raises:
         StateError: If another plan was begun, with what differs.
     """
-    from icd.config.trial import differences
-
     plans = stored_plans(ledger, wanted.stage)
     if plans and keep_seeds:
         seeds = tuple(dict.fromkeys((*plans[-1].seeds, *wanted.seeds)))[: len(wanted.seeds)]
         wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
         wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
     elif plans and not anew:
-        changed = differences(_compared(plans[-1]), _compared(replace(wanted, round=plans[-1].round)))
-        if changed:
+        if changed := changes(plans[-1], wanted):
             raise StateError(
                 f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --keep-seeds to "
                 "begin another with the runs that are there, --anew on seeds of its own: " + "; ".join(changed)
@@ -203,6 +202,19 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
     begun = replace(wanted, round=len(plans) + 1)
     ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
     return begun
+
+
+def changes(begun: Plan, wanted: Plan) -> list[str]:
+    """List what differs between a plan that was begun and one that is asked for; arms by their labels."""
+    from icd.config.trial import differences
+
+    (old, before), (new, now) = (_compared(plan) for plan in (begun, replace(wanted, round=begun.round)))
+    moved = [f"{label} dropped" for label in before.keys() - now.keys()]
+    moved += [f"{label} added" for label in now.keys() - before.keys()]
+    arms = [f"arms: {', '.join(sorted(moved))}"] if moved else []
+    both = before.keys() & now.keys()
+    inside = differences({label: before[label] for label in both}, {label: now[label] for label in both}, "arms.")
+    return [*arms, *inside, *differences(old, new)]
 
 
 def _had(wanted: Plan, plans: Sequence[Plan], records: Sequence[TrialRecord]) -> tuple[int, ...]:
@@ -241,7 +253,8 @@ def seeds_beside(used: Collection[int], count: int, identity: str) -> tuple[int,
     return tuple(itertools.islice(free, count))
 
 
-def _compared(plan: Plan) -> dict[str, Any]:
+def _compared(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what two plans of one kind must have in common, and that of each arm."""
     data = plan.to_data()
     arms = {arm["label"]: {name: arm[name] for name in ("kind", "config", "pairs")} for arm in data.pop("arms")}
-    return {**data, "arms": arms, "seeds": len(data["seeds"]), "reused": []}
+    return {**data, "seeds": len(data["seeds"]), "reused": [], "race_round": 0}, arms

@@ -59,9 +59,17 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         pairs=tuple(name for name in plan.members if name),
         raced=plan.raced,
         reused=len(plan.reused),
+        judged_before=_judged_before(ledger, plan, everything),
     )
     found = _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked)
     return replace(found, statement=statement_of(found))
+
+
+def _judged_before(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> bool:
+    """Whether a run that is used again was in an earlier round that had its verdicts."""
+    rounds = [earlier for earlier in stored_plans(ledger, plan.stage) if earlier.round < plan.round]
+    told = {run.number for earlier in rounds if earlier.finished(everything) for run in earlier.records(everything)}
+    return not told.isdisjoint(plan.reused)
 
 
 def statement_of(found: Outcome) -> str:
@@ -204,6 +212,5 @@ def _with_simplest(found: Outcome, plan: Plan, values: Measured) -> Outcome:
         arm.label: {block: value for name in plan.members for block, value in values[arm.label, name].items()}
         for arm in known
     }
-    order = sorted(known, key=lambda arm: (arm.parts or 0, -(arm.mean or 0.0)))
-    label, error = simplest_within_one_se(by_arm, [arm.label for arm in order])
+    label, error = simplest_within_one_se(by_arm, {arm.label: arm.parts or 0 for arm in known})
     return replace(found, simplest=str(label), simplest_error=error)

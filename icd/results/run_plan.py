@@ -11,6 +11,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
+from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
@@ -20,7 +21,7 @@ from icd.search.run_list import run_stage
 from icd.search.session import leave_report, stored_sweep
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, pasted
+from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.tracking.sweep_views import ARMS
 from icd.storage.durable import write_durably
 from icd.text import runs_wait
@@ -46,17 +47,22 @@ def run_plan(
         name: Of the sweep.
         settings: How and where.
         race: Give so many of the best trials two further seeds on validation images first.
-        anew: Begin another round, on seeds of its own.
-        keep_seeds: Begin another round on the seeds of the last one, with the runs that it has.
+        anew: Begin another round, on seeds of its own, and another race before it. What is under way is given up.
+        keep_seeds: The same on the seeds of the last round, with the runs that it has.
         overrides: Changes of the sweep's resources.
         **asked: What the stage's ``make_plan`` takes; None is not asked.
 
     Raises:
-        StateError: If another driver has the sweep, or a different plan was begun.
-        Interrupted: If a signal stopped it; the same call goes on.
+        UsageError: If both ``anew`` and ``keep_seeds`` are asked, or a race over several pairs.
+        StateError: If another driver has the sweep, or a different plan was begun, or ``icd stop`` ended the race.
+        TrialsFailedError: If the first runs of the race all failed.
+        Interrupted: If a signal stopped it; the same call goes on, once a round was begun without ``anew`` and
+            ``keep_seeds``.
     """
+    if anew and keep_seeds:
+        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
     if race is not None:
-        confirm.run_race(name, settings, race, overrides)
+        _run_race(name, settings, race, overrides, anew=anew, keep_seeds=keep_seeds)
         asked["race"] = race
     said = _said(asked)
 
@@ -70,6 +76,26 @@ def run_plan(
     train_listed(stage, name, settings, listed, overrides)
     ledger = find(settings.root, name)
     return shown_by(ledger, stored_plans(ledger, stage)[-1])
+
+
+def _run_race(name: str, settings: Settings, count: int, overrides: Sequence[str], **another: bool) -> None:
+    """Train what is left of a race, unless the last one is finished and no other is asked for; see ``begin_race``."""
+    ledger = find(settings.root, name)
+    refuse_several_pairs(ledger, "its trials cannot race")
+    plans = stored_plans(ledger, "race")
+    if plans and plans[-1].raced == count and not any(another.values()) and plans[-1].finished(ledger.records("race")):
+        return
+    again = f"the race of sweep {name!r} stopped; the same command goes on with it"
+    try:
+        done = run_stage(
+            name, lambda ledger, sweep: confirm.begin_race(ledger, sweep, count, **another), settings, overrides
+        )
+    except Interrupted as error:
+        raise Interrupted(again) from error
+    if done.stopped_by == "stop":
+        raise StateError(again)
+    if done.stopped_by == "failures":
+        raise TrialsFailedError(f"the first runs of the race of sweep {name!r} all failed; the messages above say why")
 
 
 def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Plan:
@@ -94,11 +120,12 @@ def train_listed(
     settings: Settings,
     listed: Callable[[Ledger, SweepConfig], Plan],
     overrides: Sequence[str] = (),
-) -> None:
-    """Train what is left of a plan, and keep what that shows at a clean end."""
+) -> str:
+    """Train what is left of a plan, keep what that shows at a clean end, and say what ended it (``StageResult``)."""
     done = run_stage(name, listed, settings, overrides, lambda ledger, folder: _keep(stage, settings, ledger, folder))
     if done.pending:
         settings.announce(f"{runs_wait(done.pending)} for MLflow: '{pasted(settings.root, 'sync', name)}'")
+    return done.stopped_by
 
 
 def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> None:

@@ -33,7 +33,7 @@ class Fit:
     difference: float  # in points
     se: float  # its standard error
     df: float  # degrees of freedom of that
-    pooled: bool  # whether the spread of all cells was used, or (Welch) that of the contrast's own
+    pooled: bool  # whether the spread of all cells was used, or that of the contrast's own
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ def compare(
     is the quantile of the largest |t| of the family given how its contrasts are correlated: the single-step method of
     Dunnett (JASA 50, 1955) for any contrasts (Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008).
 
-    One variance is no safe assumption. A contrast is judged by its own cells alone where the variance of either side is
-    larger than that of all other cells, by an F test of level 0.025 for each side; so does one whose cells share too
-    few blocks. Then it is Welch's t (Biometrika 34, 1947) with Satterthwaite's degrees of freedom (Biometrics Bulletin
-    2, 1946) and Bonferroni's correction. A side with less variance than the others needs no guard: its interval is too
-    wide, not too narrow.
+    One variance is no safe assumption. A contrast is judged by its own cells alone where the errors of either side vary
+    more than those of all other cells, by an F test of level 0.025 for each side; so does one whose cells share too
+    few blocks. Then it is a paired t over the blocks that its cells share, and Welch's t (Biometrika 34, 1947) of cells
+    that share fewer than two, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946) and Bonferroni's
+    correction. A side that varies less than the others needs no guard: its interval is too wide, not too narrow. What a
+    block adds to all its cells changes none of this, however large it is.
 
     A run without a value is not among them, and the weights of a contrast sum to 0. So many ``families`` share alpha
     (Bonferroni). An estimate is None where a cell has no value or no spread can be estimated.
@@ -110,40 +111,50 @@ def expected_maximum(count: int) -> float:
     return float(6.0 * weights @ excess)
 
 
-def simplest_within_one_se(values: Values, simplest_first: Sequence[Hashable]) -> tuple[Hashable, float]:
-    """Give the simplest cell that one standard error does not tell from the best, and that error.
+def simplest_within_one_se(values: Values, parts: Mapping[Any, int]) -> tuple[Hashable, float]:
+    """Give the cell of the fewest parts that one standard error does not tell from the best, and that error; 0 for it.
 
-    A cell qualifies where its difference to the best mean is `-se` or more, with the standard error of that difference
+    A cell qualifies where its difference to the best is `-se` or more, with the standard error of that difference
     (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3, where the best one's own error is taken).
+    The best, and the better one of two with as many parts, is that by the model: cells may have other blocks.
     It is a preference and no test: one that is truly worse by one such error qualifies in half of all cases, by two in
     one of six.
     """
     model = _Model(values)
-    best = max(simplest_first, key=lambda cell: float(model.own[cell].mean()))
-    for cell in simplest_first[: simplest_first.index(best)]:
-        fit = _fit(model, {cell: 1.0, best: -1.0})
+    effects = dict(zip(model.own, model.coefficients.tolist(), strict=False))
+    best = max(parts, key=lambda cell: effects[cell])
+    for cell in sorted(parts, key=lambda cell: (parts[cell], -effects[cell])):
+        fit = _fit(model, {cell: 1.0, best: -1.0}) if parts[cell] < parts[best] else None
         if fit is not None and fit.difference >= -fit.se:
             return cell, fit.se
     return best, 0.0
 
 
 class _Model:
-    """Least squares of cells and blocks, and each cell's own spread."""
+    """Least squares of cells and blocks."""
 
     def __init__(self, values: Values) -> None:
-        self.own = {cell: np.array([*runs.values()], dtype=float) for cell, runs in values.items() if runs}
-        self.squares = {cell: float(((own - own.mean()) ** 2).sum()) for cell, own in self.own.items()}
-        y = np.concatenate([np.empty(0), *self.own.values()])
+        self.own = {cell: dict(runs) for cell, runs in values.items() if runs}
+        self.y_N = np.array([value for runs in self.own.values() for value in runs.values()], dtype=float)
         blocks = list(dict.fromkeys(block for runs in values.values() for block in runs))
-        cell_N = np.repeat(np.arange(len(self.own)), [own.size for own in self.own.values()])
+        self.cell_N = np.repeat(np.arange(len(self.own)), [len(runs) for runs in self.own.values()])
         block_N = np.array([blocks.index(block) for runs in values.values() for block in runs], dtype=int)
-        design = np.concatenate([np.eye(len(self.own))[cell_N], np.eye(len(blocks))[block_N]], axis=1)
-        self.inverse = np.linalg.pinv(design.T @ design, hermitian=True)  # of the normal equations
-        self.coefficients = self.inverse @ design.T @ y
-        self.projection = self.inverse @ design.T @ design  # onto what the design's rows span
-        self.df = len(y) - int(np.linalg.matrix_rank(design)) if y.size else 0
-        residuals = y - design @ self.coefficients
-        self.variance = max(float(residuals @ residuals) / self.df, FLOOR**2) if self.df else math.nan
+        self.design = np.concatenate([np.eye(len(self.own))[self.cell_N], np.eye(len(blocks))[block_N]], axis=1)
+        self.inverse = np.linalg.pinv(self.design.T @ self.design, hermitian=True)  # of the normal equations
+        self.coefficients = self.inverse @ self.design.T @ self.y_N
+        self.projection = self.inverse @ self.design.T @ self.design  # onto what the design's rows span
+        self.squares, self.df = self.error()
+        self.variance = max(self.squares / self.df, FLOOR**2) if self.df else math.nan
+
+    def error(self, without: Iterable[Hashable] = ()) -> tuple[float, int]:
+        """Give the squares of the residuals and their degrees of freedom, where some cells are left out."""
+        out = [place for place, cell in enumerate(self.own) if cell in without]
+        kept = ~np.isin(self.cell_N, out)
+        design, y = self.design[kept], self.y_N[kept]
+        if not y.size:
+            return 0.0, 0
+        coefficients, _, rank, _ = np.linalg.lstsq(design, y)
+        return float(((y - design @ coefficients) ** 2).sum()), y.size - int(rank)
 
     def row(self, contrast: Contrast) -> Floats:
         """Write a contrast as weights of the coefficients; blocks have none."""
@@ -160,15 +171,13 @@ class _Model:
         correlation = np.round(covariance / np.outer(scale, scale), 6)
         return _largest(len(rows), correlation.tobytes())
 
-    def spread(self, cells: Iterable[Hashable]) -> tuple[float, int]:
-        """Give the variance within cells and its degrees of freedom."""
-        taken = [*cells]
-        df = sum(self.own[cell].size - 1 for cell in taken)
-        return (max(sum(self.squares[cell] for cell in taken) / df, FLOOR**2) if df else math.nan), df
+    def shared(self, cells: Sequence[Hashable]) -> list[Hashable]:
+        """List the blocks that all these cells have."""
+        return [block for block in self.own[cells[0]] if all(block in self.own[cell] for cell in cells)]
 
 
 def _fit(model: _Model, contrast: Contrast) -> Fit | None:
-    """Estimate a contrast by the model where blocks tell its cells apart, else by its own cells alone (Welch)."""
+    """Estimate a contrast by the model where blocks tell its cells apart, else by its own cells alone."""
     if not contrast.keys() <= model.own.keys():
         return None
     row = model.row(contrast)
@@ -176,23 +185,40 @@ def _fit(model: _Model, contrast: Contrast) -> Fit | None:
     if model.df and is_connected and not _varies_more(model, contrast):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
         return Fit(float(row @ model.coefficients), se, model.df, True)
-    sizes = {cell: model.own[cell].size for cell in contrast}
-    if min(sizes.values()) < 2:
-        return None
-    parts = {cell: weight**2 * model.spread([cell])[0] / sizes[cell] for cell, weight in contrast.items()}
-    variance = sum(parts.values())
-    df = variance**2 / sum(part**2 / (sizes[cell] - 1) for cell, part in parts.items())
-    difference = sum(weight * float(model.own[cell].mean()) for cell, weight in contrast.items())
-    return Fit(difference, math.sqrt(variance), df, False)
+    return _fit_alone(model, contrast)
+
+
+def _fit_alone(model: _Model, contrast: Contrast) -> Fit | None:
+    """Add up the parts of a contrast whose cells share blocks: each is a mean over these, with its own spread."""
+    parts: list[list[Hashable]] = []
+    for cell in contrast:
+        near = next((part for part in parts if len(model.shared([*part, cell])) > 1), None)
+        parts.append([cell]) if near is None else near.append(cell)
+    difference = variance = squared = 0.0
+    for part in parts:
+        values = [sum(contrast[cell] * model.own[cell][block] for cell in part) for block in model.shared(part)]
+        if len(values) < 2:
+            return None
+        floor = FLOOR**2 * sum(contrast[cell] ** 2 for cell in part)
+        own = max(float(np.var(values, ddof=1)), floor) / len(values)
+        difference, variance = difference + float(np.mean(values)), variance + own
+        squared += own**2 / (len(values) - 1)
+    return Fit(difference, math.sqrt(variance), variance**2 / squared, False)
 
 
 def _varies_more(model: _Model, contrast: Contrast) -> bool:
-    """Test whether either side of a contrast has a larger variance than all other cells."""
+    """Test whether the errors of either side of a contrast vary more than those of all other cells.
+
+    What a side adds to the squares of the residuals is independent of what is there without it, so their ratio is F
+    where all errors have one variance, whatever the blocks add (Chow, Econometrica 28, 1960).
+    """
     for sign in (1, -1):
-        side = [cell for cell, weight in contrast.items() if weight * sign > 0]
-        (own, own_df), (other, other_df) = model.spread(side), model.spread(c for c in model.own if c not in side)
-        if own_df and other_df and fdtrc(own_df, other_df, own / other) < _GUARD:
-            return True
+        other, other_df = model.error([cell for cell, weight in contrast.items() if weight * sign > 0])
+        own, own_df = model.squares - other, model.df - other_df
+        if own_df and other_df:
+            ratio = max(own / own_df, FLOOR**2) / max(other / other_df, FLOOR**2)
+            if fdtrc(own_df, other_df, ratio) < _GUARD:
+                return True
     return False
 
 

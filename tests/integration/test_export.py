@@ -145,8 +145,9 @@ def test_registered_where_the_trial_has_no_run(command: Command, root: Path, tmp
         ([], 5, "STATE", "run 'icd confirm by-hand', or add --unconfirmed"),
         (["--unconfirmed", "--alias", "v1", "--register"], 2, "USAGE", "neither 'latest' nor like 'v1'"),
         (["--unconfirmed", "--register", "a/b"], 2, "USAGE", "but got 'a/b'"),
+        (["--unconfirmed", "--alias", "champion"], 2, "USAGE", "needs --register, but got --alias champion alone"),
     ],
-    ids=["unconfirmed", "alias", "model"],
+    ids=["unconfirmed", "alias", "model", "alias-alone"],
 )
 def test_refused(command: Command, tmp_path: Path, words: list[str], code: int, kind: str, rule: str) -> None:
     assert rule in one_line(command("export", "by-hand", "-o", tmp_path / "out", *words), code, kind)

@@ -1,8 +1,11 @@
-"""``icd benchmark --dry-run`` and ``icd ablate --dry-run``: texts, JSON, files, exit codes; nothing is trained here."""
+"""``icd benchmark`` and ``icd ablate`` as commands: texts, JSON, files, exit codes; nothing is trained here."""
 
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,73 @@ def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) ->
     other = file(tmp_path, training={"epochs": 3, "batch_size": 50})
     assert "epochs: 1 -> 3" in one_line(command("benchmark", other), 5, "STATE")
     sampled = file(tmp_path, ranges={"method": ["KD"], "seed": [1, 2]})
-    assert "give one seed" in one_line(command("benchmark", sampled), 2, "USAGE")
+    assert "give one seed" in one_line(command("benchmark", sampled), 2, "CONFIG")
+
+
+def test_a_file_that_cannot_be_is_refused_before_anything_is_run(
+    command: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("icd.results.benchmark.run_benchmark", lambda *more, **options: 1 / 0)
+    path = file(tmp_path)
+    said = command("benchmark", path, "-o", ".")
+    assert (said.code, "is a directory" in said.err) == (2, True)
+    (tmp_path / "taken").write_text("")
+    told = one_line(command("benchmark", path, "-o", tmp_path / "taken" / "table"), 3, "SETUP")
+    assert "cannot be written: File exists; choose another --output" in told
+    assert not root.exists()
+
+
+def test_a_table_of_which_too_many_runs_failed_is_shown_and_exits_with_4(
+    command: Command, root: Path, tmp_path: Path
+) -> None:
+    for entry in entries(document()):
+        confirmed(searched(root, entry), {101: 60.0, 102: 61.0}, failed=[101] if entry.row == "KD" else [])
+    said = command("benchmark", file(tmp_path))
+    assert said.code == 4
+    assert "| SD-KD | " in said.out
+    assert "error[FAILED] too many trials or runs failed of my_table.KD; " in said.err
+
+
+def test_an_ablation_of_which_too_many_runs_failed_is_shown_and_exits_with_4(
+    command: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(ablated(study_at(root)), faults=20)
+    monkeypatch.setattr("icd.results.ablate_sweep", lambda name, **options: found)
+    said = command("ablate", "by-hand")
+    assert said.code == 4
+    assert found.statement in said.out
+    runs = 20 + sum(len(arm.runs) for arm in found.arms)
+    assert f"error[FAILED] 20 of {runs} runs of the ablation of 'by-hand' failed; see the table" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ([], "the same command"),
+        (["--anew"], "the same command without --anew"),
+        (["--keep-seeds"], "the same command without --keep-seeds"),
+    ],
+)
+def test_what_goes_on_with_another_round_is_the_command_without_its_option(
+    command: Command, root: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], again: str
+) -> None:
+    found, told = ablated(study_at(root)), list[str]()
+
+    @contextmanager
+    def stopping_politely(again: str) -> Iterator[None]:
+        told.append(again)
+        yield
+
+    monkeypatch.setattr("icd.cli.signals.stopping_politely", stopping_politely)
+    monkeypatch.setattr("icd.results.ablate_sweep", lambda name, **options: found)
+    assert command("ablate", "by-hand", *words).code == 0
+    assert told == [again]
+
+
+def test_both_kinds_of_another_round_are_refused(command: Command, root: Path) -> None:
+    ablated(study_at(root))
+    told = one_line(command("ablate", "by-hand", "--anew", "--keep-seeds"), 2, "USAGE")
+    assert "take --anew or --keep-seeds" in told
 
 
 def test_all_rows_keep_one_budget(command: Command, root: Path, tmp_path: Path) -> None:

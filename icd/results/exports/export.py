@@ -67,7 +67,7 @@ def export(
     simplest: bool = False,
     formats: "Sequence[Format] | None" = None,
     register: bool | str = False,
-    alias: str = "best",
+    alias: str | None = None,
     force: bool = False,
     root: Path | str | None = None,
     data_root: Path | str | None = None,
@@ -83,7 +83,7 @@ def export(
         simplest: Take the simplest configuration within one standard error of the best; needs ``icd ablate``.
         formats: Programs for a folder; None writes all that this machine can.
         register: Whether, or under which name, the model goes to MLflow's registry; True takes the sweep's name.
-        alias: Of the registered version.
+        alias: Of the registered version, ``best`` if it is None.
         force: Whether existing files may be replaced.
         root: Folder of results.
         data_root: Folder of data sets; programs are compared on validation images where they are at hand.
@@ -109,6 +109,8 @@ def export(
         raise UsageError(f"programs and the registry need a folder as output, but got {target}")
     if simplest and (unconfirmed or trial is not None):
         raise UsageError("the simplest is one configuration: --simplest goes neither with --trial nor --unconfirmed")
+    if alias is not None and not register:
+        raise UsageError(f"--alias is of a registered version, so it needs --register, but got --alias {alias} alone")
     winner = choose(ledger, folder, trial=trial, unconfirmed=unconfirmed, simplest=simplest)
     fetch_trials(folder, ledger, weights=winner.record.number)
     if alone:
@@ -116,7 +118,7 @@ def export(
     check_free(target, force=force)
     if ledger.ranked:
         return _write(read_pairs(ledger, winner, folder), target, formats, folder, data)
-    model = name if register is True else register
+    model, alias = name if register is True else register, alias or "best"
     if model:
         from icd.results.exports.registry import check
 

@@ -68,8 +68,11 @@ def choose(
             record, values = _lowest(ledger, ablation, ablation.arm(str(ablation.simplest)))
             return Winner(record=record, label=label, values=values, ablation=ablation, searched=searched)
         trial = ablation.trial
-    confirmation = _confirmed(ledger, root)
-    arm = _finalist(confirmation, trial, root)
+    way_out = "add --unconfirmed to export what the search found, with one seed on validation images"
+    if simplest:
+        way_out = f"replace --simplest by --trial {trial} --unconfirmed, with one seed on validation images"
+    confirmation = _confirmed(ledger, root, way_out)
+    arm = _finalist(confirmation, trial, root, way_out)
     record, values = _lowest(ledger, confirmation, arm)
     return Winner(record=record, label=arm.label, values=values, confirmation=confirmation, searched=searched)
 
@@ -80,13 +83,12 @@ def _lowest(ledger: Ledger, found: Outcome, arm: Arm) -> tuple[TrialRecord, dict
     return ledger.record(run.trial), {found.metric: run.value}
 
 
-def _confirmed(ledger: Ledger, root: Path) -> Outcome:
+def _confirmed(ledger: Ledger, root: Path, way_out: str) -> Outcome:
     found, confirm = outcome_of(ledger, "confirm"), pasted(root, "confirm", ledger.name)
-    way_out = "or add --unconfirmed to export what the search found, with one seed on validation images"
     if found is None:
-        raise StateError(f"no trial of sweep {ledger.name!r} is confirmed; run '{confirm}', {way_out}")
+        raise StateError(f"no trial of sweep {ledger.name!r} is confirmed; run '{confirm}', or {way_out}")
     if not found.finished:
-        raise StateError(f"the confirmation of {ledger.name!r} is not finished; go on with '{confirm}', {way_out}")
+        raise StateError(f"the confirmation of {ledger.name!r} is not finished; go on with '{confirm}', or {way_out}")
     return found
 
 
@@ -99,7 +101,7 @@ def _ablated(ledger: Ledger, root: Path) -> Outcome:
     return found
 
 
-def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
+def _finalist(confirmation: Outcome, trial: int | None, root: Path, way_out: str) -> Arm:
     name, arms = confirmation.sweep, confirmation.arms
     finalists = {arm.trial: arm for arm in arms if arm.kind == "finalist" and arm.runs}
     if not finalists or confirmation.winner is None:
@@ -109,7 +111,7 @@ def _finalist(confirmation: Outcome, trial: int | None, root: Path) -> Arm:
         return confirmation.arm(confirmation.winner)
     if trial not in finalists:
         known = ", ".join(map(str, finalists))
-        raise StateError(f"trial {trial} of {name!r} is not confirmed; finalists are {known}, or add --unconfirmed")
+        raise StateError(f"trial {trial} of {name!r} is not confirmed; finalists are {known}, or {way_out}")
     return finalists[trial]
 
 

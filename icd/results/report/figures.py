@@ -39,7 +39,8 @@ def differences(found: Outcome, unit: str) -> Figure:
     """Draw each difference with its interval and a dot for each seed."""
     words = (
         f"A dot is one seed, the mark the difference, the line its interval; all intervals hold the truth together in "
-        f"{1 - found.alpha:.0%}. A filled diamond is a shown difference: its interval leaves out 0, the dashed line."
+        f"{100 - 100 * found.alpha:.10g}%. A filled diamond is a shown difference: its interval leaves out 0, the "
+        "dashed line."
     )
     return Figure("Differences", differences_chart(found, unit), words)
 

@@ -186,12 +186,17 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     assert "It gets worse with: without scale 2 (-20.50 points, interval " in found.statement
     assert "It gets better with: cluster weight 0 (+4.00 points, interval " in found.statement
     assert "No difference was shown with: without scale 1 (+0.00 points, interval " in found.statement
-    assert "That is a preference and no test: one that is worse by " in found.statement
+    assert "of the best: cluster weight 0." in found.statement
+    assert "preference" not in found.statement, "it is the best itself, so there is no error of a difference"
     assert found.comparisons[0].arm == "without scale 1"
 
 
 def test_the_simplest_is_within_one_standard_error_of_the_best(study: Study) -> None:
-    assert ablated(study, {"without scale 2": (60.3, 60.8, 61.7)}).simplest == "without scale 2"
+    found = ablated(study, {"without scale 2": (60.3, 60.8, 61.7)})
+    assert found.simplest == "without scale 2"
+    assert found.simplest_error > 0
+    worse = f"one that is worse by {2 * found.simplest_error:.2f} points is within it in one of six cases."
+    assert f"That is a preference and no test: {worse}" in found.statement
 
 
 def test_nothing_simpler_is_within_one_standard_error(study: Study) -> None:
@@ -207,7 +212,8 @@ def test_an_arm_without_its_first_seeds_is_not_the_simplest(study: Study) -> Non
 
 
 def test_a_run_that_failed_is_named(study: Study) -> None:
-    found = ablated(study, {"without scale 2": (40.0, None, 41.0)})
+    others = {"without scale 1": (40.3, 41.2, 41.8), "cluster weight 0": (39.5, 40.9, 41.9)}
+    found = ablated(study, {"without scale 2": (40.0, None, 41.0), **others})
     assert found.of("without scale 2")[0].verdict == "worse"
     assert "without scale 2 gave no result on seed 102: diverged; the run is left out." in found.statement
 

@@ -7,11 +7,14 @@ import pytest
 
 from icd.config.ranges import Choice
 from icd.config.yaml import read_yaml
-from icd.errors import ConfigError, IcdError, StateError, UsageError
-from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds, entries
+from icd.errors import ConfigError, IcdError, Interrupted, StateError, UsageError
+from icd.results import benchmark
+from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds, entries, run_benchmark
 from icd.results.benchmark_table import read_benchmark
 from icd.results.outcome import PlannedArm
 from icd.results.plan import Plan, begin_plan
+from icd.search import run_sweep
+from icd.search.settings import Settings
 from tests.tables import confirmed, document, rows, searched
 
 WEIGHT = {"cluster_weight": {"low": 1, "high": 8}}
@@ -101,12 +104,17 @@ def test_the_file_itself_is_not_changed() -> None:
     ("parts", "kind", "rule"),
     [
         ({"ranges": WEIGHT}, UsageError, "x.yaml: a table needs the rows to compare"),
-        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, UsageError, "give one seed, and say --seeds"),
+        ({"ranges": {"method": ["KD"], "seed": [1, 2]}}, ConfigError, "give one seed, and say --seeds"),
+        (
+            {"ranges": {"method": ["KD"], "seed": {"low": 0, "high": 9}}},
+            ConfigError,
+            "x.yaml: seed: must be one number in a table",
+        ),
         ({"enqueue": ["KD"]}, UsageError, "drop enqueue"),
         ({"ranges": {"method": ["KD", "kd"]}}, ConfigError, "method"),
         ({"name": "x" * 62}, ConfigError, "must be 1 to 64 letters"),
     ],
-    ids=["no-rows", "seed", "enqueue", "unknown", "long"],
+    ids=["no-rows", "seeds", "seed-range", "enqueue", "unknown", "long"],
 )
 def test_refused(parts: dict[str, Any], kind: type[IcdError], rule: str) -> None:
     with pytest.raises(kind) as caught:
@@ -188,3 +196,52 @@ def test_a_sweep_of_another_file_is_refused(root: Path) -> None:
         begun(root, other)
     assert "'my_table.KD' was begun otherwise" in str(caught.value)
     assert "epochs: 1 -> 2" in str(caught.value)
+
+
+# What ends a row
+
+
+def test_a_table_ends_with_the_row_that_was_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """'icd stop' during a confirmation, too: the next row is not begun."""
+    for entry in entries(document()):
+        searched(root, entry)
+    asked: list[str] = []
+
+    def train_listed(stage: str, name: str, *more: Any) -> str:
+        asked.append(name)
+        return "stop"
+
+    monkeypatch.setattr(benchmark, "train_listed", train_listed)
+    with pytest.raises(StateError, match="was stopped; the same command goes on with it"):
+        run_benchmark(document(), Settings(root=root))
+    assert asked == ["my_table.KD"]
+
+
+@pytest.mark.parametrize("searches", [True, False])
+def test_a_signal_names_the_table_and_not_the_row(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, searches: bool
+) -> None:
+    def interrupted(*more: Any) -> str:
+        raise Interrupted("continue with 'icd confirm my_table.KD'")
+
+    if searches:
+        monkeypatch.setattr(run_sweep, "run", interrupted)
+    else:
+        searched(root, entries(document())[0])
+        monkeypatch.setattr(benchmark, "train_listed", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        run_benchmark(document(), Settings(root=root))
+    told = str(caught.value)
+    assert told.startswith("the table stopped at my_table.KD; continue with 'icd benchmark x.yaml --root ")
+    assert "confirm" not in told
+
+
+@pytest.mark.parametrize("stage", ["search", "confirm"])
+def test_rows_of_which_too_many_runs_failed_are_named(root: Path, stage: str) -> None:
+    for entry in entries(document()):
+        study = searched(root, entry)
+        bad = entry.row == "SD-KD"
+        if bad and stage == "search":
+            study.trial("failed", reason="OSError")
+        confirmed(study, {101: 60.0, 102: 61.0}, failed=(102,) if bad and stage == "confirm" else ())
+    assert run_benchmark(document(), Settings(root=root)) == ["my_table.SD-KD"]

@@ -12,6 +12,7 @@ import pytest
 from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
 from icd.results.read_outcome import outcome_of, statement_of
+from icd.results.report.figures import differences
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
 from icd.search.study.locks import driver_lock
@@ -185,6 +186,15 @@ def test_several_verdicts_are_one_sentence() -> None:
         "Trial 3 is better than KD, SD-KD and iCD-KD; no difference between it and DKD was shown."
     )
     assert "The chance of any false difference among the 4 comparisons of this confirmation is 5%" in found.statement
+
+
+@pytest.mark.parametrize(("alpha", "said", "rest"), [(0.001, "0.1%", "99.9%"), (0.025, "2.5%", "97.5%")])
+def test_the_chance_of_a_false_difference_has_all_its_digits(alpha: float, said: str, rest: str) -> None:
+    (item,) = made().comparisons
+    assert f"one would be shown in {said} of such cases." in made(alpha=alpha).statement
+    two = made(alpha=alpha, comparisons=(item, item))
+    assert f"is {said}, and their intervals hold the truth together in {rest}." in two.statement
+    assert f"hold the truth together in {rest}." in differences(two, "points").text
 
 
 def test_what_else_is_said() -> None:

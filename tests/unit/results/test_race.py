@@ -1,13 +1,18 @@
 """A race before a confirmation: two further seeds on validation images choose the finalists."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from icd.errors import StateError
-from icd.results.confirm import RACE_SEEDS, in_race_order, make_plan, race_plan
-from icd.results.plan import begin_plan
+from icd.errors import StateError, TrialsFailedError, UsageError
+from icd.results import run_plan as runner
+from icd.results.confirm import RACE_SEEDS, begin_race, in_race_order, make_plan, race_plan
+from icd.results.plan import begin_plan, stored_plans
 from icd.search.controller.controller import SweepController
+from icd.search.run_list import StageResult
+from icd.search.settings import Settings
 from icd.search.suggest.list_source import ListSource, measured
 from tests.confirming import Confirming, searched
 
@@ -18,7 +23,7 @@ class Racing(Confirming):
     part = "val"
 
     def drive(self) -> SweepController:
-        self.plan = begin_plan(self.ledger, race_plan(self.ledger, self.sweep, 3), anew=False)
+        self.plan = begin_race(self.ledger, self.sweep, 3)
         sweep = measured(self.sweep, self.plan.objective)
         self.ledger.drive()
         return self.driver_of(sweep, ListSource(self.plan, self.ledger, self.prepared))
@@ -60,3 +65,60 @@ def test_finalists_of_a_race_need_one(tmp_path: Path) -> None:
     hand = searched(tmp_path)
     with pytest.raises(StateError, match="no race of 3 trials"):
         make_plan(hand.ledger, hand.sweep, top=2, seeds=3, race=3)
+
+
+def raced(root: Path) -> Racing:
+    """Race three trials, and begin a confirmation with that."""
+    hand = racing(root)
+    hand.finish_all(lambda arm, seed: 50.0)
+    begin_plan(hand.ledger, make_plan(hand.ledger, hand.sweep, top=1, seeds=2, race=3))
+    return hand
+
+
+def test_another_race_is_begun_anew_or_with_the_runs_that_are_there(tmp_path: Path) -> None:
+    hand = raced(tmp_path)
+    with pytest.raises(StateError, match="arms: trial 1 dropped; raced: 3 -> 2"):
+        begin_race(hand.ledger, hand.sweep, 2)
+    kept = begin_race(hand.ledger, hand.sweep, 2, keep_seeds=True)
+    assert (kept.round, kept.raced, kept.seeds, len(kept.reused)) == (2, 2, hand.plan.seeds, 4)
+    assert make_plan(hand.ledger, hand.sweep, top=1, seeds=2, race=2).race_round == 2
+    anew = begin_race(hand.ledger, hand.sweep, 3, anew=True)
+    assert (anew.round, anew.reused) == (3, ())
+    assert not {*anew.seeds} & {*hand.plan.seeds}
+
+
+@pytest.mark.parametrize("another", ["anew", "keep_seeds"])
+def test_a_race_that_was_cut_off_before_its_confirmation_is_not_begun_again(tmp_path: Path, another: str) -> None:
+    hand = raced(tmp_path)
+    second = begin_race(hand.ledger, hand.sweep, 3, **{another: True})
+    assert second.round == 2
+    assert begin_race(hand.ledger, hand.sweep, 3, **{another: True}) == second, "the same command goes on with it"
+    (first,) = stored_plans(hand.ledger, "confirm")
+    begin_plan(hand.ledger, replace(first, race_round=2), anew=True)
+    assert begin_race(hand.ledger, hand.sweep, 3, **{another: True}).round == 3
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "kind", "said"),
+    [("stop", StateError, "the same command goes on with it"), ("failures", TrialsFailedError, "all failed")],
+)
+def test_a_race_that_ends_early_is_no_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_by: str, kind: type[Exception], said: str
+) -> None:
+    hand = raced(tmp_path)
+    asked: list[bool] = []
+
+    def run_stage(name: str, listed_of: Any, *args: Any) -> StageResult:
+        asked.append(listed_of(hand.ledger, hand.sweep).round == 2)
+        return StageResult(stopped_by, 0)
+
+    monkeypatch.setattr(runner, "run_stage", run_stage)
+    with pytest.raises(kind, match=said):
+        runner.run_plan("confirm", "tiny", Settings(root=tmp_path), race=3, anew=True)
+    assert asked == [True]
+    assert len(stored_plans(hand.ledger, "confirm")) == 1
+
+
+def test_another_round_has_seeds_of_its_own_or_those_of_the_last(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="take --anew or --keep-seeds"):
+        runner.run_plan("confirm", "tiny", Settings(root=tmp_path), anew=True, keep_seeds=True)

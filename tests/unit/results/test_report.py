@@ -254,6 +254,16 @@ def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
     assert "icd export rich -o best.yaml --unconfirmed icd train" in recipe(facts)
     assert "--unconfirmed" in recipe(replace(facts, confirmation=confirmation(finished=False)))
     assert "icd export rich -o best.yaml icd train" in recipe(replace(facts, confirmation=confirmation()))
+    pairs = replace(facts, sweep={**facts.sweep, "pairs": ["small", "large"], "rank": "mean"})
+    assert "icd export rich -o best --unconfirmed icd train best/PAIR/best.yaml" in recipe(pairs)
+
+
+def test_the_recipe_of_several_objectives_says_which_trial(tmp_path: Path) -> None:
+    two_objectives(tmp_path)
+    facts = replace(gather(tmp_path, "two"), root_option="")
+    assert "icd export two -o best.yaml --trial 3 --unconfirmed icd train" in words(
+        sections(page_of(facts))["Provenance"]
+    )
 
 
 def test_grams_are_kept_as_they_are(tmp_path: Path) -> None:

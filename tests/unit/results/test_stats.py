@@ -89,12 +89,46 @@ def test_one_arm_that_varies_more_is_judged_by_its_own_spread() -> None:
     values_AN[3] *= 20
     values_AN[0] += 20
     wide, other = (one(told(values_AN), {0: 1.0, baseline: -1.0}) for baseline in (3, 4))
-    welch = scipy_stats.ttest_ind(values_AN[0], values_AN[3], equal_var=False)
     assert (wide.pooled, other.pooled) == (False, True)
-    assert (wide.p, wide.df) == pytest.approx((welch.pvalue, welch.df))
+    t = scipy_stats.ttest_rel(values_AN[0], values_AN[3])
+    assert (wide.p, wide.df) == pytest.approx((t.pvalue, 4))
     both = compare(told(values_AN), [{0: 1.0, 3: -1.0}, {0: 1.0, 4: -1.0}])
     assert both[0] is not None
-    assert both[0].p == pytest.approx(min(1.0, 2 * welch.pvalue))
+    assert both[0].p == pytest.approx(min(1.0, 2 * t.pvalue))
+
+
+def test_a_wide_arm_over_several_pairs_is_judged_by_its_differences_on_each() -> None:
+    """Two pairs with seeds of their own: the mean of two paired differences, with Satterthwaite's degrees."""
+    values_PAN = np.random.default_rng(6).standard_normal((2, 4, 5))
+    values_PAN[:, 0] *= [[20.0], [60.0]]
+    values = {
+        (arm, pair): {(pair, seed): values_PAN[pair, arm, seed] for seed in range(5)}
+        for pair in (0, 1)
+        for arm in range(4)
+    }
+    found = one(values, {(arm, pair): sign / 2 for pair in (0, 1) for arm, sign in ((0, 1), (1, -1))})
+    gaps_PN = (values_PAN[:, 0] - values_PAN[:, 1]) / 2
+    parts = gaps_PN.var(1, ddof=1) / 5
+    assert not found.pooled
+    assert found.difference == pytest.approx(float(gaps_PN.mean(1).sum()))
+    assert found.se == pytest.approx(math.sqrt(parts.sum()))
+    assert found.df == pytest.approx(float(parts.sum() ** 2 / (parts**2 / 4).sum()))
+
+
+@pytest.mark.parametrize("widest", [1.0, 20.0])
+def test_what_a_seed_adds_to_all_arms_changes_nothing(widest: float) -> None:
+    """However much that is: a guard on the arms' own variances would not see the wide one among such seeds."""
+    values_AN = np.random.default_rng(2).standard_normal((6, 5))
+    values_AN[3] *= widest
+    for (alone, shifted), contrast in zip(
+        zip(compare(told(values_AN), NINE), compare(told(values_AN + 30 * np.arange(5) ** 2), NINE), strict=True),
+        NINE,
+        strict=True,
+    ):
+        assert alone is not None
+        assert shifted is not None
+        assert alone.pooled == shifted.pooled == (widest == 1 or 3 not in contrast)
+        assert vars(shifted) == pytest.approx(vars(alone))
 
 
 def test_a_missing_run_leaves_the_others_in_the_model(drawn: Floats) -> None:
@@ -165,8 +199,12 @@ def test_the_expected_maximum() -> None:
     assert [round(expected_maximum(count), 3) for count in (1, 2, 3, 10, 100)] == [0.0, 0.564, 0.846, 1.539, 2.508]
 
 
-def simplest(values_AN: Sequence[Sequence[float]], order: Sequence[int]) -> object:
-    return simplest_within_one_se(told(np.array(values_AN)), order)[0]
+def simplest(values_AN: Sequence[Sequence[float]]) -> object:
+    """Arm 0 has the most parts."""
+    return simplest_within_one_se(told(np.array(values_AN)), PARTS)[0]
+
+
+PARTS = {2: 1, 1: 2, 0: 3}
 
 
 def test_the_simplest_within_one_standard_error() -> None:
@@ -174,11 +212,28 @@ def test_the_simplest_within_one_standard_error() -> None:
     near, far = np.array(noise), np.array(noise)
     near[1:] -= 0.5
     far[1:] -= 3.0
-    assert simplest(near.tolist(), [2, 1, 0]) == 2
-    assert simplest(far.tolist(), [2, 1, 0]) == 0
-    cell, error = simplest_within_one_se(told(near), [2, 1, 0])
+    assert simplest(near.tolist()) == 2
+    assert simplest(far.tolist()) == 0
+    cell, error = simplest_within_one_se(told(near), PARTS)
     assert cell == 2
     assert error == pytest.approx(one(told(near), {2: 1.0, 0: -1.0}).se)
+
+
+def test_the_best_is_that_of_the_model_where_arms_have_other_seeds() -> None:
+    """Arm 0 has no run on the two easy seeds, so its own mean is below that of arm 2, which is worse on each seed."""
+    seeds = np.array([0.0, 0.1, -0.1, 9.0, 9.0])
+    noise = np.array([[-0.1, 0.0, 0.1, 0.0, 0.0], [0.1, -0.1, 0.0, 0.0, 0.0], [0.0, 0.1, -0.1, 0.0, 0.0]])
+    values = {arm: dict(own) for arm, own in told(seeds + noise - [[0.0], [5.0], [2.0]]).items()}
+    values[0] = {seed: values[0][seed] for seed in range(3)}
+    assert simplest_within_one_se(values, PARTS) == (0, 0.0)
+
+
+def test_of_two_with_as_many_parts_the_better_one_by_the_model_is_the_simplest() -> None:
+    seeds = np.array([0.0, 0.0, 0.0, 9.0, 9.0])
+    noise = np.array([[-1.0, 0.0, 1.0, 0.0, 0.0], [1.0, -1.0, 0.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0, 0.0]])
+    values = {arm: dict(own) for arm, own in told(seeds + noise - [[0.0], [0.1], [0.2]]).items()}
+    values[1] = {seed: values[1][seed] for seed in range(3)}
+    assert simplest_within_one_se(values, {2: 1, 1: 1, 0: 3})[0] == 1
 
 
 def test_the_chance_of_any_false_difference_is_five_percent() -> None:
@@ -195,7 +250,7 @@ def test_the_chance_of_any_false_difference_is_five_percent() -> None:
 def test_over_pairs_a_clear_winner_wins_everywhere_and_an_interaction_is_seen() -> None:
     same = over_pairs({"a": ([5.0, 5.2, 5.1], [1.0, 1.1, 0.9]), "b": ([7.0, 7.1, 7.2], [3.0, 3.1, 2.9])})
     assert same is not None
-    assert (same.improvement, same.low, same.high) == (1.0, 1.0, 1.0)
+    assert (same.improvement, same.chance) == (1.0, "100%")
     assert same.interaction is not None
     assert same.interaction > 0.2
     other = over_pairs({"a": ([5.0, 5.2, 5.1], [1.0, 1.1, 0.9]), "b": ([3.0, 3.1, 2.9], [7.0, 7.1, 7.2])})
@@ -204,4 +259,10 @@ def test_over_pairs_a_clear_winner_wins_everywhere_and_an_interaction_is_seen() 
     assert other.interaction is not None
     assert other.interaction < 1e-6
     assert over_pairs({"a": ([1.0], [2.0])}) is None
+    mixed = over_pairs({"a": ([5.0, 1.2, 5.1], [1.0, 1.1, 1.3]), "b": ([7.0, 7.1, 2.0], [3.0, 3.1, 2.9])})
+    assert mixed is not None
+    assert mixed.chance.startswith("78% (95 % interval ")
+    alone = over_pairs({"a": ([1.0], [2.0, 0.5]), "b": ([1.0, 2.0], [1.5, 0.5])})
+    assert alone is not None
+    assert (alone.low, alone.high) == (None, None), "of one run nothing can be drawn"
     assert over_pairs({"a": ([1.0], [2.0]), "b": ([1.0], [])}) is None

@@ -136,6 +136,16 @@ def test_where_nothing_is_simpler_the_confirmed_run_is_taken() -> None:
     with pytest.raises(StateError) as caught:
         chosen(simplest=True, ablation=replace(ABLATION, simplest=WHOLE, trial=1))
     assert "trial 1 of 'by-hand' is not confirmed" in str(caught.value)
+    assert "or replace --simplest by --trial 1 --unconfirmed" in str(caught.value)
+
+
+@pytest.mark.parametrize("known", [None, confirmation(finished=False)])
+def test_the_way_out_of_the_simplest_goes_without_it(known: Outcome | None) -> None:
+    """``--simplest --unconfirmed`` is refused."""
+    with pytest.raises(StateError) as caught:
+        chosen(simplest=True, confirmation=known, ablation=replace(ABLATION, simplest=WHOLE))
+    assert "or replace --simplest by --trial 12 --unconfirmed" in str(caught.value)
+    assert "add --unconfirmed" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
