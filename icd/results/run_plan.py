@@ -56,8 +56,7 @@ def run_plan(
         UsageError: If both ``anew`` and ``keep_seeds`` are asked, or a race over several pairs.
         StateError: If another driver has the sweep, or a different plan was begun, or ``icd stop`` ended the race.
         TrialsFailedError: If the first runs of the race all failed.
-        Interrupted: If a signal stopped it; the same call goes on, once a round was begun without ``anew`` and
-            ``keep_seeds``.
+        Interrupted: If a signal stopped it; the same call without ``anew`` and ``keep_seeds`` goes on.
     """
     if anew and keep_seeds:
         raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
