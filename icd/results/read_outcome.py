@@ -65,11 +65,11 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
     return replace(found, statement=statement_of(found))
 
 
-def _judged_before(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> bool:
+def _judged_before(ledger: Ledger, reusing: Plan, everything: Sequence[TrialRecord]) -> bool:
     """Whether a run that is used again was in an earlier round that had its verdicts."""
-    rounds = [earlier for earlier in stored_plans(ledger, plan.stage) if earlier.round < plan.round]
-    told = {run.number for earlier in rounds if earlier.finished(everything) for run in earlier.records(everything)}
-    return not told.isdisjoint(plan.reused)
+    rounds = stored_plans(ledger, reusing.stage)[: reusing.round - 1] if reusing.reused else []
+    told = {run.number for plan in rounds if plan.finished(everything) for run in plan.records(everything)}
+    return not told.isdisjoint(reusing.reused)
 
 
 def statement_of(found: Outcome) -> str:

@@ -6,7 +6,7 @@ in percent, differences are in points. The figures that these rules reach are ma
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -131,30 +131,25 @@ def simplest_within_one_se(values: Values, parts: Mapping[Any, int]) -> tuple[Ha
 
 
 class _Model:
-    """Least squares of cells and blocks."""
+    """Least squares of cells and blocks.
+
+    Shape key: N values.
+    """
 
     def __init__(self, values: Values) -> None:
         self.own = {cell: dict(runs) for cell, runs in values.items() if runs}
-        self.y_N = np.array([value for runs in self.own.values() for value in runs.values()], dtype=float)
+        y = np.array([value for runs in self.own.values() for value in runs.values()], dtype=float)
         blocks = list(dict.fromkeys(block for runs in values.values() for block in runs))
         self.cell_N = np.repeat(np.arange(len(self.own)), [len(runs) for runs in self.own.values()])
         block_N = np.array([blocks.index(block) for runs in values.values() for block in runs], dtype=int)
-        self.design = np.concatenate([np.eye(len(self.own))[self.cell_N], np.eye(len(blocks))[block_N]], axis=1)
-        self.inverse = np.linalg.pinv(self.design.T @ self.design, hermitian=True)  # of the normal equations
-        self.coefficients = self.inverse @ self.design.T @ self.y_N
-        self.projection = self.inverse @ self.design.T @ self.design  # onto what the design's rows span
-        self.squares, self.df = self.error()
+        design = np.concatenate([np.eye(len(self.own))[self.cell_N], np.eye(len(blocks))[block_N]], axis=1)
+        self.inverse = np.linalg.pinv(design.T @ design, hermitian=True)  # of the normal equations
+        self.coefficients = self.inverse @ design.T @ y
+        self.projection = self.inverse @ design.T @ design  # onto what the design's rows span
+        self.maker_NN = np.eye(y.size) - design @ self.inverse @ design.T  # makes residuals of values
+        self.residual_N, self.df = self.maker_NN @ y, round(float(np.trace(self.maker_NN)))
+        self.squares = float(self.residual_N @ self.residual_N)
         self.variance = max(self.squares / self.df, FLOOR**2) if self.df else math.nan
-
-    def error(self, without: Iterable[Hashable] = ()) -> tuple[float, int]:
-        """Give the squares of the residuals and their degrees of freedom, where some cells are left out."""
-        out = [place for place, cell in enumerate(self.own) if cell in without]
-        kept = ~np.isin(self.cell_N, out)
-        design, y = self.design[kept], self.y_N[kept]
-        if not y.size:
-            return 0.0, 0
-        coefficients, _, rank, _ = np.linalg.lstsq(design, y)
-        return float(((y - design @ coefficients) ** 2).sum()), y.size - int(rank)
 
     def row(self, contrast: Contrast) -> Floats:
         """Write a contrast as weights of the coefficients; blocks have none."""
@@ -213,10 +208,14 @@ def _varies_more(model: _Model, contrast: Contrast) -> bool:
     where all errors have one variance, whatever the blocks add (Chow, Econometrica 28, 1960).
     """
     for sign in (1, -1):
-        other, other_df = model.error([cell for cell, weight in contrast.items() if weight * sign > 0])
-        own, own_df = model.squares - other, model.df - other_df
+        side = [place for place, cell in enumerate(model.own) if sign * contrast.get(cell, 0.0) > 0]
+        own_N = np.isin(model.cell_N, side)
+        maker = model.maker_NN[np.ix_(own_N, own_N)]
+        inverse = np.linalg.pinv(maker, rcond=1e-9, hermitian=True)
+        own_df = round(float(np.trace(inverse @ maker)))
+        own, other_df = float(model.residual_N[own_N] @ inverse @ model.residual_N[own_N]), model.df - own_df
         if own_df and other_df:
-            ratio = max(own / own_df, FLOOR**2) / max(other / other_df, FLOOR**2)
+            ratio = max(own / own_df, FLOOR**2) / max((model.squares - own) / other_df, FLOOR**2)
             if fdtrc(own_df, other_df, ratio) < _GUARD:
                 return True
     return False
