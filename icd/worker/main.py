@@ -8,16 +8,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from icd.errors import ConfigError, IcdError
+from icd.errors import ConfigError, IcdError, SetupError
 from icd.plugins import fault
 from icd.search.core import messages
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
-from icd.worker.gpus import VISIBLE
+from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, Location, ended
+from icd.worker.gpus import VISIBLE, training_device
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    import torch
 
 # As ``icd.worker.run_trial.train_attempt``.
 AttemptFunction = Callable[..., AttemptResult]
@@ -88,18 +92,27 @@ class PipeChannel:
 
 
 def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
-    """Run an attempt, and tell how it goes and ends."""
+    """Run an attempt with this machine's folders, and tell how it goes and ends."""
     channel.send(messages.Started(channel.location, os.getpid()))
+    try:
+        result = _watched(attempt.here(), channel, run)
+    except (OSError, SetupError) as error:  # its folder, or the watchdog's file in it, cannot be made
+        if isinstance(error, OSError) and error.errno not in DISK:
+            raise
+        result = ended(attempt, "disk", " ".join(str(error).split()))
+    if result.unclean:
+        _SHARED.clear()
+    channel.send(messages.Finished(result))
+
+
+def _watched(attempt: Attempt, channel: Channel, run: AttemptFunction | None) -> AttemptResult:
     with Watchdog(attempt, channel.send) as watchdog:
 
         def send(report: EpochReport) -> bool:
             with watchdog.paused():
                 return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
 
-        result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
-    if result.unclean:
-        _SHARED.clear()
-    channel.send(messages.Finished(result))
+        return (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
 
 
 def _training() -> AttemptFunction:
@@ -129,9 +142,21 @@ def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | 
     except IcdError as error:
         return messages.Refused(error)
     except Exception as error:
+        from icd.worker.run_trial import machine_fault
+
         logger.exception("prepare")
+        if isinstance(error, OSError) and error.errno in DISK:
+            return messages.Refused(SetupError(f"{message.request.root} cannot be written: {error.strerror}"))
+        if lacking := machine_fault(error, _device()):
+            return messages.Refused(SetupError(f"while preparing: {lacking[1]}"))
         told = fault(error)
         return messages.Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
+
+
+def _device() -> "torch.device | None":
+    with suppress(SetupError):
+        return training_device()
+    return None
 
 
 def main() -> None:
@@ -156,7 +181,7 @@ def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> No
         if isinstance(message, messages.Prepare):
             channel.send(prepare(message, channel))
         elif isinstance(message, messages.Run):
-            run_attempt(message.attempt.here(), channel, run)
+            run_attempt(message.attempt, channel, run)
 
 
 if __name__ == "__main__":

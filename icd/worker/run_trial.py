@@ -3,11 +3,11 @@
 Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back whether to go on.
 """
 
-import errno
 import logging
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, Problem, SetupError, StateError
 from icd.models import Network
 from icd.plugins import fault
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
+from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
 from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
 from icd.training.engine import spent
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[EpochReport], bool]
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 
 
@@ -103,15 +102,20 @@ def _cause(
             return "setup", str(error)
         case SetupError():
             return ("disk" if device else "gpu"), str(error)
-        case MemoryError() | torch.OutOfMemoryError():
-            said = str(error).splitlines()[0] if str(error) else "MemoryError"
-            return "memory", f"out of memory on {_name(device)}: {said}; {_peak(device)}"
-        case OSError() if error.errno in _DISK:
+        case OSError() if error.errno in DISK:
             return "disk", f"{attempt.folder} cannot be written: {error.strerror}"
-    logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
-    if _of_the_gpu(error):
-        return "gpu", f"{_name(device)}: {str(error).splitlines()[0]}"
-    return "error", (fault(error) or f"{type(error).__name__}: {error}")[:400]
+    found = machine_fault(error, device)
+    if found is None or found[0] != "memory":
+        logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
+    return found or ("error", (fault(error) or f"{type(error).__name__}: {error}")[:400])
+
+
+def machine_fault(error: Exception, device: torch.device | None) -> tuple[ResultKind, str] | None:
+    """Say what the machine lacked where that is memory or a GPU in order; None for other errors."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "memory", f"out of memory on {_name(device)}: {said}; {_peak(device)}"
+    return ("gpu", f"{_name(device)}: {said}") if _of_the_gpu(error) else None
 
 
 def _of_the_gpu(error: Exception) -> bool:
@@ -188,7 +192,10 @@ class _Runs:
         mode: Any = context.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
         with open_teacher_cache(config, split, teacher, folders, mode) as cache:
             execution = replace(execution, report=report, cache=cache)
-            result = continue_trial(config, split, teacher, folder, execution, begun=begun, finishing=finishing)
+            may_write = (lambda: None) if context.bucket else partial(check_newest, attempt)  # there it has its own
+            result = continue_trial(
+                config, split, teacher, folder, execution, begun=begun, may_write=may_write, finishing=finishing
+            )
         self.publish()
         return result
 

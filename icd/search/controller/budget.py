@@ -1,4 +1,8 @@
-"""What a sweep may still spend, and whether that pays."""
+"""What a sweep may still spend, and whether that pays.
+
+``hours`` count the time in which drivers had trials to give, together: not what comes before, such as training a
+teacher, and not the time between two drivers. ``gpu_hours`` count what the epochs of trials took, on every GPU.
+"""
 
 import time
 

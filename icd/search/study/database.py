@@ -15,7 +15,14 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from icd.errors import SetupError
 from icd.search.study.database_file import can_be_written, make_whole, sqlite_file
@@ -26,6 +33,7 @@ T = TypeVar("T")
 _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
+_REFUSALS = (ProgrammingError, DataError, IntegrityError, NotSupportedError)
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
@@ -85,7 +93,7 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
         if path is not None and not readonly:
-            make_whole(path, _make_tables, ("alembic_version", "studies"))
+            make_whole(path, _make_tables, ("version_info", "studies"))
         storage = _checked(url, options)
     except UNUSABLE as error:
         raise refusal(url, error) from error
@@ -150,6 +158,8 @@ def patiently(
             reason = reason_of(error)
             if "full" in reason or "readonly" in reason:
                 raise SetupError(f"study database: {reason}; make room, then 'icd resume'") from error
+            if _is_refused(error):
+                raise SetupError(f"study database refuses: {reason}; mend that, then 'icd resume'") from error
             if time.monotonic() - started > patience_s:
                 raise SetupError(
                     f"study database is away for {patience_s:.0f} s: {reason}; then 'icd resume'"
@@ -160,6 +170,13 @@ def patiently(
             failed = True
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether a database answers and says no, as to a user without the right to write: waiting changes nothing."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, _REFUSALS) and not error.connection_invalidated
+    return error is not None and _is_refused(error.__cause__)
 
 
 def reason_of(error: BaseException) -> str:

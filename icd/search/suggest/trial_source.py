@@ -27,7 +27,10 @@ class TrialSource(Protocol):
         ...
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials while there is room; give the numbers of those that nobody has trained."""
+        """Make trials while there is room; give the numbers of those that nobody has trained.
+
+        It may end earlier, so that its caller can hear its workers before it asks for more.
+        """
         ...
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
