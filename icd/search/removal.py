@@ -3,14 +3,13 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, did_you_mean
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import LOCK_NAME, lock_folders, sweep_lock
+from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
@@ -49,28 +48,16 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
-    places = lock_folders(folder, url)
     with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
         _forget(root, name, url, mlflow=mlflow)
-        _remove_files(folder, places)
-    # Only now, since on NFS a file that is open keeps its folder; whoever has begun the sweep again keeps it too.
-    for place in places:
-        with suppress(OSError):
-            place.rmdir()
-
-
-def _remove_files(folder: Path, places: Sequence[Path]) -> None:
-    """Remove what is in a sweep's folder, its locks last."""
-    try:
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK_NAME:
-                path.unlink()
-        for place in places:
-            (place / LOCK_NAME).unlink()
-    except OSError as error:
-        raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
+        try:
+            for path in folder.iterdir():
+                (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
+        except OSError as error:
+            raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
+    # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ class Session:
         if shared is not None:
             shared.guard(self.storage)
         self._take_over()
+        self._noted = time.monotonic()
 
     def _take_over(self) -> None:
         """Bring here what a driver on another machine left in the bucket, if the root is one."""
@@ -132,9 +134,9 @@ class Session:
             self._executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
                 with suppress(SetupError):  # what halted it may be the same disk
-                    driver.note_end()
+                    driver.note_stage(stopped_by=driver.stopped_by)
                 raise driver.halted
-            driver.note_end()
+            driver.note_stage(stopped_by=driver.stopped_by)
             finish()
         return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
@@ -174,7 +176,9 @@ class Session:
                 self.files.forget_request(request)
         if self._shared is not None:
             self._shared.check()
-        driver.note_seconds(_NOTE_EVERY_S)
+        if time.monotonic() - self._noted > _NOTE_EVERY_S:
+            self._noted = time.monotonic()
+            driver.note_stage()
         self.settings.watch(driver, self._executor)
 
 

@@ -18,7 +18,7 @@ from icd.search.core.records import State, TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import LOCK_NAME, PostgresLock, holder, is_driven, lock_folders
+from icd.search.study.locks import PostgresLock, holder, is_driven, lock_folders
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
 
@@ -81,7 +81,7 @@ def all_statuses(root: Path) -> list[SweepStatus]:
     """Say how every sweep below a root stands, those that are being prepared last."""
     found = [_status(root, ledger) for ledger in find_all(root)]
     known = {status.name for status in found}
-    folders = sorted(lock.parent for lock in sweep_folder(root, "").glob(f"*/{LOCK_NAME}"))
+    folders = sorted(lock.parent for lock in sweep_folder(root, "").glob("*/driver.lock"))
     return found + [_preparing(folder) for folder in folders if folder.name not in known and is_driven(folder)]
 
 
@@ -128,10 +128,8 @@ def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
 def driver_of(root: Path, name: str) -> str | None:
     """Say who drives a sweep now, on any machine; None for nobody."""
     url = storage_url(root)
-    held = next(filter(is_driven, lock_folders(sweep_folder(root, name), url)), None)
-    if held is not None:
-        return holder(held)
-    return PostgresLock(url, name).holder() if is_shared(url) else None
+    held = [holder(place) for place in lock_folders(sweep_folder(root, name), url) if is_driven(place)]
+    return PostgresLock(url, name).holder() if is_shared(url) and not held else next(iter(held), None)
 
 
 def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:

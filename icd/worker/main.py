@@ -8,20 +8,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from icd.errors import ConfigError, IcdError, SetupError
 from icd.plugins import fault
 from icd.search.core import messages
 from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, Location, ended
-from icd.worker.gpus import VISIBLE, training_device
+from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
-
-if TYPE_CHECKING:
-    import torch
 
 # As ``icd.worker.run_trial.train_attempt``.
 AttemptFunction = Callable[..., AttemptResult]
@@ -95,7 +91,14 @@ def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None 
     """Run an attempt with this machine's folders, and tell how it goes and ends."""
     channel.send(messages.Started(channel.location, os.getpid()))
     try:
-        result = _watched(attempt.here(), channel, run)
+        attempt = attempt.here()
+        with Watchdog(attempt, channel.send) as watchdog:
+
+            def send(report: EpochReport) -> bool:
+                with watchdog.paused():
+                    return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
+
+            result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
     except (OSError, SetupError) as error:  # its folder, or the watchdog's file in it, cannot be made
         if isinstance(error, OSError) and error.errno not in DISK:
             raise
@@ -103,16 +106,6 @@ def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None 
     if result.unclean:
         _SHARED.clear()
     channel.send(messages.Finished(result))
-
-
-def _watched(attempt: Attempt, channel: Channel, run: AttemptFunction | None) -> AttemptResult:
-    with Watchdog(attempt, channel.send) as watchdog:
-
-        def send(report: EpochReport) -> bool:
-            with watchdog.paused():
-                return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
-
-        return (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
 
 
 def _training() -> AttemptFunction:
@@ -145,18 +138,10 @@ def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | 
         from icd.worker.run_trial import machine_fault
 
         logger.exception("prepare")
-        if isinstance(error, OSError) and error.errno in DISK:
-            return messages.Refused(SetupError(f"{message.request.root} cannot be written: {error.strerror}"))
-        if lacking := machine_fault(error, _device()):
+        if lacking := machine_fault(error, message.request.root):
             return messages.Refused(SetupError(f"while preparing: {lacking[1]}"))
         told = fault(error)
         return messages.Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
-
-
-def _device() -> "torch.device | None":
-    with suppress(SetupError):
-        return training_device()
-    return None
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def train_attempt(
         kind=kind,
         reason=" ".join(reason.split()),
         result=result,
-        device=_name(device) if device else "",
+        device=device_name(device) if device else "",
         spent=spent(),
     )
 
@@ -102,20 +103,22 @@ def _cause(
             return "setup", str(error)
         case SetupError():
             return ("disk" if device else "gpu"), str(error)
-        case OSError() if error.errno in DISK:
-            return "disk", f"{attempt.folder} cannot be written: {error.strerror}"
-    found = machine_fault(error, device)
-    if found is None or found[0] != "memory":
+    found = machine_fault(error, attempt.folder)
+    if found is None or found[0] == "gpu":
         logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
     return found or ("error", (fault(error) or f"{type(error).__name__}: {error}")[:400])
 
 
-def machine_fault(error: Exception, device: torch.device | None) -> tuple[ResultKind, str] | None:
-    """Say what the machine lacked where that is memory or a GPU in order; None for other errors."""
+def machine_fault(error: Exception, folder: Path | str) -> tuple[ResultKind, str] | None:
+    """Say what the machine lacked: a disk for ``folder``, memory, or a GPU in order; None for other errors."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "memory", f"out of memory on {_name(device)}: {said}; {_peak(device)}"
-    return ("gpu", f"{_name(device)}: {said}") if _of_the_gpu(error) else None
+    match error:
+        case OSError() if error.errno in DISK:
+            return "disk", f"{folder} cannot be written: {error.strerror}"
+        case MemoryError() | torch.OutOfMemoryError():
+            return "memory", f"out of memory on {device_name(device)}: {said}; {_peak(device)}"
+    return ("gpu", f"{device_name(device)}: {said}") if _of_the_gpu(error) else None
 
 
 def _of_the_gpu(error: Exception) -> bool:
@@ -124,14 +127,10 @@ def _of_the_gpu(error: Exception) -> bool:
     return of_cuda or isinstance(error, torch.AcceleratorError)
 
 
-def _name(device: torch.device | None) -> str:
-    return device_name(device) if device else "no device"
-
-
-def _peak(device: torch.device | None) -> str:
+def _peak(device: torch.device) -> str:
     """Say how much memory this process has had at most."""
     host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
-    if device is None or device.type != "cuda":
+    if device.type != "cuda":
         return host
     return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
 

@@ -8,15 +8,16 @@ This file is longer than 300 lines because each decision reads what the others w
 
 import logging
 import math
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
-from icd.search.controller.epoch_times import EpochTimes
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
@@ -35,6 +36,7 @@ from icd.search.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
+_TIMES = 50  # last epochs that say how long one takes
 
 
 @dataclass(slots=True)
@@ -73,8 +75,9 @@ class SweepController:
         self._alone: int | None = None  # the trial that was issued last, if nothing may run beside it
         self._hosts: set[str] = set()  # where epochs were finished
         self._warned = False
-        self._retry, self._epoch_times = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
-        self._seconds = seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))  # as committed
+        self._retry = RetryPolicy(sweep.resources.retries, announce)
+        self._epoch_times: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TIMES))  # by type of device
+        seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         maximize = sweep.objectives[0].direction == "maximize"
         self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial, maximize=maximize)
         self._ended: list[str] = []
@@ -137,7 +140,7 @@ class SweepController:
         value = epoch.metrics[self.recorder.curve_metric]
         self.recorder.commit(epoch.number, epoch.epoch, epoch.metrics, epoch.run)
         under_way.epoch, under_way.value = epoch.epoch, value
-        self._epoch_times.add(epoch.device, epoch.metrics.get("seconds/epoch", 0.0))
+        self._epoch_times[epoch.device].append(epoch.metrics.get("seconds/epoch", 0.0))
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
             self._hosts |= {epoch.location.host} if epoch.location is not None else set()
@@ -179,22 +182,12 @@ class SweepController:
             self._preempted(result)
         else:
             self._fault(result)
-        self.note_seconds()
-
-    def note_seconds(self, every_s: float = 0.0) -> None:
-        """Commit how long the sweep has run, unless that was done less than ``every_s`` before."""
-        seconds = self._budget.seconds
-        if seconds - self._seconds >= every_s:
-            self._seconds = seconds
-            self.note_stage(seconds=seconds)
-
-    def note_end(self) -> None:
-        """Commit why this driver leaves."""
-        self.note_stage(seconds=self._budget.seconds, stopped_by=self.stopped_by)
+        self.note_stage()
 
     def note_stage(self, **attributes: Any) -> None:
-        """Set attributes of the study that are this stage's own."""
-        self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
+        """Set attributes of the study that are this stage's own, with how long it has run."""
+        noted = {"seconds": self._budget.seconds, **attributes}
+        self.ledger.note_study(**{self._noted(name): value for name, value in noted.items()})
 
     def _noted(self, name: str) -> str:
         return name if self.source.stage == "search" else f"{self.source.stage}/{name}"
@@ -271,7 +264,9 @@ class SweepController:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        return max(self.sweep.resources.hang_seconds, 5 * self._epoch_times.slowest * config.training.report_every)
+        """Allow five epochs on the slowest type of device, since nobody knows where the attempt will run."""
+        slowest = max(map(median, self._epoch_times.values()), default=0.0)
+        return max(self.sweep.resources.hang_seconds, 5 * slowest * config.training.report_every)
 
     # Judging
 

@@ -15,14 +15,8 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NotSupportedError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy import exc
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError
 from icd.search.study.database_file import can_be_written, make_whole, sqlite_file
@@ -33,7 +27,7 @@ T = TypeVar("T")
 _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
-_REFUSALS = (ProgrammingError, DataError, IntegrityError, NotSupportedError)
+_REFUSALS = (exc.ProgrammingError, exc.DataError, exc.IntegrityError, exc.NotSupportedError)
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
@@ -158,7 +152,8 @@ def patiently(
             reason = reason_of(error)
             if "full" in reason or "readonly" in reason:
                 raise SetupError(f"study database: {reason}; make room, then 'icd resume'") from error
-            if _is_refused(error):
+            cause = error if isinstance(error, DBAPIError) else error.__cause__
+            if isinstance(cause, _REFUSALS) and not cause.connection_invalidated:  # as a user who may not write
                 raise SetupError(f"study database refuses: {reason}; mend that, then 'icd resume'") from error
             if time.monotonic() - started > patience_s:
                 raise SetupError(
@@ -170,13 +165,6 @@ def patiently(
             failed = True
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
-
-
-def _is_refused(error: BaseException | None) -> bool:
-    """Whether a database answers and says no, as to a user without the right to write: waiting changes nothing."""
-    if isinstance(error, DBAPIError):
-        return isinstance(error, _REFUSALS) and not error.connection_invalidated
-    return error is not None and _is_refused(error.__cause__)
 
 
 def reason_of(error: BaseException) -> str:

@@ -75,7 +75,9 @@ def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) 
         _remove(aside)
         try:
             make(aside)
-            _refuse_others(path, aside)
+            if others := sorted(_tables(path) - _tables(aside)):
+                rule = "is a database of another program, and is left as it is; ICD_STORAGE_URL and MLFLOW_TRACKING_URI"
+                raise SetupError(f"{path}, with a table {others[0]!r}, {rule} must each name a file of its own")
             _remove(path)
             aside.replace(path)
             sync(path.parent)
@@ -92,16 +94,6 @@ def is_whole(path: Path, filled: Sequence[str]) -> bool:
             return any(_has_rows(database, table) for table in filled)
     except sqlite3.Error:
         return True
-
-
-def _refuse_others(path: Path, made: Path) -> None:
-    """Refuse to replace a database with tables that ``made``, a new one of the kind that is wanted, does not have."""
-    others = sorted(_tables(path) - _tables(made)) if path.exists() else []
-    if others:
-        raise SetupError(
-            f"{path} is a database of another program, with a table {others[0]!r}, and is left as it is; let "
-            "ICD_STORAGE_URL and MLFLOW_TRACKING_URI each name a file of its own"
-        )
 
 
 def _tables(path: Path) -> set[str]:

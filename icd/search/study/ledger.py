@@ -138,20 +138,14 @@ class Ledger:
             return
         study_id = storage.get_study_id_from_name(name)
         own = storage.get_study_user_attrs(study_id)
-        begun = _FORMAT_NAME in own or not own  # a driver notes that first
-        if "digest" not in own and (storage.get_n_trials(study_id) or not begun):
-            raise StateError(
-                f"the database has a study {name!r} that is no sweep of icd, and it is left as it is; choose another "
-                "--name, or another database with ICD_STORAGE_URL"
-            )
+        begun = (_FORMAT_NAME in own or not own) and not storage.get_n_trials(study_id)  # a driver notes that first
+        if "digest" not in own and not begun:
+            rule = "is no sweep of icd, and is left as it is"
+            raise StateError(f"the database's study {name!r} {rule}; choose another --name, or set ICD_STORAGE_URL")
 
     @staticmethod
     def remove(storage: BaseStorage, name: str) -> None:
-        """Remove a sweep's studies, the search's last: without it the sweep would be found no more.
-
-        Raises:
-            StateError: If the study is another program's.
-        """
+        """Remove a sweep's studies, the search's last: without it the sweep would be found no more."""
         Ledger.refuse_foreign(storage, name)
         for study in sorted(_studies(storage), key=len, reverse=True):
             if study == name or study.startswith(f"{name}/"):

@@ -22,7 +22,6 @@ from icd.search.study.database_file import sqlite_file
 
 logger = logging.getLogger(__name__)
 
-LOCK_NAME = "driver.lock"  # in a sweep's folder
 _TRIES = 5
 _PAUSE_S = 0.05
 _CHECK_S = 2.0  # between looks at a lock that the database may have dropped
@@ -68,7 +67,7 @@ def driver_lock(folder: Path) -> Iterator[None]:
         StateError: If another driver holds it; names that driver.
         SetupError: If the folder cannot be written or locked.
     """
-    path = folder / LOCK_NAME
+    path = folder / "driver.lock"
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
@@ -108,7 +107,7 @@ def _lock_soon(file: Any) -> None:
 def holder(folder: Path) -> str:
     """Say who drives a sweep: ``pid 812 on host h since ...``."""
     try:
-        said = json.loads((folder / LOCK_NAME).read_text())
+        said = json.loads((folder / "driver.lock").read_text())
         return f"pid {said['pid']} on {said['host']} since {said['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another driver"
@@ -117,7 +116,7 @@ def holder(folder: Path) -> str:
 def is_driven(folder: Path) -> bool:
     """Whether a live driver holds the sweep."""
     try:
-        with (folder / LOCK_NAME).open() as file:  # shared: two who ask are not taken for a driver
+        with (folder / "driver.lock").open() as file:  # shared: two who ask are not taken for a driver
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -218,11 +217,9 @@ class PostgresLock:
         )
         key = self._key % 2**64
         row = connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
-        if row is None:
-            return None
-        if not (row[0] or "").startswith("icd "):
-            return "a driver on another host"
-        return f"{row[0].removeprefix('icd ')} since {row[1]}"
+        if row is not None and (row[0] or "").startswith("icd "):
+            return f"{row[0].removeprefix('icd ')} since {row[1]}"
+        return None if row is None else "a driver on another host"
 
     def _take_back(self) -> None:
         deadline = time.monotonic() + _TAKE_BACK_S

@@ -27,10 +27,7 @@ class TrialSource(Protocol):
         ...
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials while there is room; give the numbers of those that nobody has trained.
-
-        It may end earlier, so that its caller can hear its workers before it asks for more.
-        """
+        """Make trials while there is room, or less; give the numbers of those that nobody has trained."""
         ...
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:

@@ -1,5 +1,6 @@
 """A driver's session around a driver that is driven by hand: what is asked for before its first trial counts."""
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,17 @@ def test_a_stop_while_the_database_is_opened_is_not_forgotten(
     monkeypatch.setattr(session, "open_storage", slow)
     again = session.Session("tiny", held.settings, None, ExitStack())
     assert again.files.stop_asked() == "drain"
+
+
+def test_hours_are_noted_each_minute_while_a_trial_runs(
+    held: session.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, now = Hand(tmp_path), time.monotonic()
+    noted = []
+    for minutes in (0.5, 1.5, 2.0, 3.0):
+        monkeypatch.setattr(time, "monotonic", lambda at=now + 60 * minutes: at)
+        held._executor = Workers(hand)  # type: ignore[assignment]
+        held._tick(hand.driver)
+        noted.append(hand.ledger.attributes.get("seconds", 0.0) // 60)
+    assert noted == [0, 1, 1, 3]
+    hand.close()

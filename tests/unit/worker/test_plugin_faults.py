@@ -89,7 +89,7 @@ def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], Prepared | Re
             "while preparing: out of memory on .*: CUDA out of memory.;",
         ),
         (RuntimeError("CUDA error: device-side assert"), "while preparing: .*: CUDA error: device-side assert"),
-        (OSError(errno.ENOSPC, "No space left on device"), "/root cannot be written: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left"), "while preparing: /root cannot be written: No space left"),
     ],
 )
 def test_what_the_machine_lacks_is_no_bug(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:

@@ -163,10 +163,10 @@ def test_a_database_of_another_program_is_left_as_it_is(database: Path, tmp_path
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("delete from version_info")  # no sweep is in it yet, and Optuna's tables are all there
     before = {path: path.read_bytes() for path in (other, database)}
-    with pytest.raises(SetupError, match=f"{other} is a database of another program, with a table 'customers'"):
+    with pytest.raises(SetupError, match=f"{other}, with a table 'customers', is a database of another program"):
         open_storage(f"sqlite:///{other}", reading=True)
     for path in before:
-        with pytest.raises(SetupError, match=f"{path} is a database of another program"):
+        with pytest.raises(SetupError, match=f"{path}, with a table .*, is a database of another program"):
             ready(f"sqlite:///{path}")  # as MLflow's
     assert {path: path.read_bytes() for path in before} == before
     assert open_storage(f"sqlite:///{database}").get_all_studies() == [], "what was left half made is made anew"

@@ -70,7 +70,7 @@ def test_a_study_of_another_program_is_left_as_it_is(database: str, noted: dict[
         storage.set_study_user_attr(study_id, name, value)
     for _ in range(trials):
         storage.create_new_trial(study_id)
-    with pytest.raises(StateError, match="has a study 'tiny' that is no sweep of icd"):
+    with pytest.raises(StateError, match="study 'tiny' is no sweep of icd, and is left as it is"):
         Ledger.create(storage, SWEEP, {"uid": "u", "digest": "d"})
     with pytest.raises(StateError, match="is no sweep of icd"):
         Ledger.remove(storage, "tiny")
