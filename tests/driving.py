@@ -191,11 +191,16 @@ class Hand:
         self.driver.on_finished(outcome)
 
     def train(
-        self, attempt: Attempt, value: Value = lambda number, epoch: 50.0 + number + epoch, **result: Any
+        self,
+        attempt: Attempt,
+        value: Value = lambda number, epoch: 50.0 + number + epoch,
+        *,
+        seconds: float = 10.0,
+        **result: Any,
     ) -> bool:
         """Train a trial to its end; whether it got there."""
         for epoch in range(1, attempt.epochs + 1):
-            go = self.epoch(attempt, epoch, value(attempt.number, epoch))
+            go = self.epoch(attempt, epoch, value(attempt.number, epoch), seconds)
             if not go and epoch < attempt.epochs:
                 self.end(attempt, "stopped")
                 return False
@@ -205,10 +210,11 @@ class Hand:
     def finish(self, value: Value = lambda number, epoch: 50.0 + number + epoch) -> list[int]:
         """Train all that is left; the numbers in the order in which they were given."""
         numbers = []
-        while (attempt := self.driver.next_attempt()) is not None:
-            numbers.append(attempt.number)
-            self.train(attempt, value)
-        assert self.driver.done
+        while not self.driver.done:
+            if (attempt := self.driver.next_attempt()) is not None:
+                numbers.append(attempt.number)
+                self.train(attempt, value)
+        assert self.driver.next_attempt() is None
         return numbers
 
     @property

@@ -24,7 +24,7 @@ from icd.search.study.sweep_index import find, pasted, sweep_folder
 from icd.search.suggest.params_of import params_of
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
-from icd.search.sweep_status import driver_of
+from icd.search.sweep_status import driver_of, used_budget
 
 _LOOK_EVERY_S = 0.3
 _LONGEST_LABEL = 80
@@ -81,7 +81,7 @@ class _Asked:
                     f"no trial of sweep {name!r} is complete, so none stands for what is not set; name one with --from"
                 )
             return found
-        if number >= len(self.records):
+        if not 0 <= number < len(self.records):
             again = pasted(self.root, "trials", name)
             raise StateError(f"sweep {name!r} has no trial {number} of its search; see '{again}'")
         return self.records[number]
@@ -128,12 +128,15 @@ class _Asked:
         enqueued: list[Baseline | Start] = [*self.sweep.enqueue, *self.space.starts]
         waiting += sum(item.label not in labels for item in enqueued)
         tried = sum(record.counts for record in self.records)
-        spent = float(self.ledger.attributes.get("seconds", 0.0)) / 3600
+        spent = used_budget(self.ledger, self.records)
+        limits = {"hours": budget.hours, "gpu_hours": budget.gpu_hours}
+        late = [name for name, most in limits.items() if most is not None and (spent[name] or 0.0) > most]
         if budget.trials is not None and tried + waiting >= budget.trials:
             used = f"{tried} of {budget.trials} trials{f', and {waiting} wait' if waiting else ''}"
             again = ("--extend", "--set", f"search.budget.trials={tried + waiting + 1}")
-        elif budget.hours is not None and spent > budget.hours:
-            used, again = f"{spent:.2f} of {budget.hours:g} hours", ("--extend", "--set", "search.budget.hours=...")
+        elif late:
+            used = f"{spent[late[0]]:.2f} of {limits[late[0]]:g} {late[0].replace('gpu_', 'GPU ')}"
+            again = ("--extend", "--set", f"search.budget.{late[0]}=...")
         else:
             return
         raise StateError(

@@ -3,9 +3,10 @@
 import logging
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from icd.errors import StateError, did_you_mean
+from icd.errors import SetupError, StateError, did_you_mean
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import sweep_lock
@@ -43,12 +44,20 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
 
     Raises:
         StateError: If somebody drives it.
+        SetupError: If its files cannot be removed.
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
         _forget(root, name, url, mlflow=mlflow)
-        shutil.rmtree(folder)
+        try:
+            for path in folder.iterdir():
+                (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
+        except OSError as error:
+            raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
+    # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:

@@ -92,6 +92,7 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     ledger = Ledger(storage, sweep.name, settings.announce)
     attributes = ledger.attributes
     if "digest" not in attributes:
+        Ledger.refuse_foreign(storage, sweep.name)
         return None  # a driver was killed while it made the study; ``_create`` completes it
     before, now = json.loads(attributes["sweep"]), sweep.to_data()
     other_budget = before["search"]["budget"] != now["search"]["budget"]

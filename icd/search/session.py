@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
+_NOTE_EVERY_S = 60.0  # how much of a sweep's time a kill may leave uncounted
 
 
 class Session:
@@ -66,6 +68,8 @@ class Session:
     def __init__(self, name: str, settings: Settings, shared: PostgresLock | None, leaving: ExitStack) -> None:
         self.name, self.settings, self._shared, self._leaving = name, settings, shared, leaving
         self.folder = sweep_folder(settings.root, name)
+        self.files = sweep_files_of(self.folder)
+        self.files.forget_stop()  # first: what is asked from now on is asked of this driver
         warning = check_server(tracking_uri(settings.root))
         if warning is not None:
             settings.announce(warning)
@@ -73,9 +77,8 @@ class Session:
         self.storage = open_storage(storage_url(settings.root))
         if shared is not None:
             shared.guard(self.storage)
-        self.files = sweep_files_of(self.folder)
         self._take_over()
-        self.files.forget_stop()
+        self._noted = time.monotonic()
 
     def _take_over(self) -> None:
         """Bring here what a driver on another machine left in the bucket, if the root is one."""
@@ -127,6 +130,7 @@ class Session:
             Runs of which MLflow lacks something.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
+            self._tick(driver)  # where nothing is left, something may be asked for
             self._executor.run(driver, lambda: self._tick(driver))
             if driver.halted is not None:
                 with suppress(SetupError):  # what halted it may be the same disk
@@ -172,6 +176,9 @@ class Session:
                 self.files.forget_request(request)
         if self._shared is not None:
             self._shared.check()
+        if time.monotonic() - self._noted > _NOTE_EVERY_S:
+            self._noted = time.monotonic()
+            driver.note_stage()
         self.settings.watch(driver, self._executor)
 
 

@@ -16,9 +16,9 @@ from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain
 from icd.search.core.records import State, TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest
-from icd.search.study.database import storage_url
+from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import driver_at, holder, is_driven
+from icd.search.study.locks import PostgresLock, holder, is_driven, lock_folders
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, find_all, pasted, sweep_folder
 
@@ -94,9 +94,22 @@ def records_of(root: Path, ledger: Ledger) -> list[TrialRecord]:
 
 def has_ended(ledger: Ledger, records: Sequence[TrialRecord], requests: Sequence[TrialRequest]) -> bool:
     """Whether the last driver had nothing left to do, and of the trials asked for since none has room."""
-    used, trials = sum(record.counts for record in records), plain_sweep(ledger)["budget"]["trials"]
-    more = any(record.unfinished for record in records) or (bool(requests) and used < (trials or math.inf))
+    used, most = used_budget(ledger, records), plain_sweep(ledger)["budget"]
+    late = any((used[name] or 0.0) > (most[name] or math.inf) for name in ("hours", "gpu_hours"))
+    room = not late and (used["trials"] or 0) < (most["trials"] or math.inf)
+    more = any(record.unfinished for record in records) or (bool(requests) and room)
     return ledger.attributes.get("stopped_by", "") in ENDED_BY_ITSELF and not more
+
+
+def used_budget(ledger: Ledger, records: Sequence[TrialRecord]) -> dict[str, float | None]:
+    """Say what is used of a budget: ``trials``, ``hours``, ``gpu_hours``; None for GPUs that no driver has known."""
+    attributes = ledger.attributes
+    gpus, seconds = attributes.get("gpus_per_trial"), sum(record.attributes.get("seconds", 0.0) for record in records)
+    return {
+        "trials": sum(record.counts for record in records),
+        "hours": float(attributes.get("seconds", 0.0)) / 3600,
+        "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
+    }
 
 
 def plain_sweep(ledger: Ledger) -> dict[str, Any]:
@@ -113,8 +126,10 @@ def counts_of(records: Sequence[TrialRecord]) -> dict[str, int]:
 
 
 def driver_of(root: Path, name: str) -> str | None:
-    """Say who drives a sweep now; None for nobody."""
-    return driver_at(sweep_folder(root, name), storage_url(root))
+    """Say who drives a sweep now, on any machine; None for nobody."""
+    url = storage_url(root)
+    held = [holder(place) for place in lock_folders(sweep_folder(root, name), url) if is_driven(place)]
+    return PostgresLock(url, name).holder() if is_shared(url) and not held else next(iter(held), None)
 
 
 def trial_row(record: TrialRecord, metrics: Sequence[str]) -> dict[str, Any]:
@@ -207,8 +222,6 @@ def _status(root: Path, ledger: Ledger) -> SweepStatus:
     driver, folder = driver_of(root, ledger.name), sweep_folder(root, ledger.name)
     records = ledger.records() if driver else interrupted(ledger.records())
     requests = sweep_files_of(folder).requests()
-    gpus = attributes.get("gpus_per_trial")
-    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
     maximize = sweep["objectives"][0]["direction"] == "maximize"
     metrics, devices = [item["metric"] for item in sweep["objectives"]], uses(records)
     warning = mixed_cost(metrics, devices)
@@ -222,11 +235,7 @@ def _status(root: Path, ledger: Ledger) -> SweepStatus:
         ranked=ledger.ranked,
         directions=[item["direction"] for item in sweep["objectives"]],
         budget={name: sweep["budget"][name] for name in ("trials", "hours", "gpu_hours")},
-        used={
-            "trials": sum(record.counts for record in records),
-            "hours": float(attributes.get("seconds", 0.0)) / 3600,
-            "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
-        },
+        used=used_budget(ledger, records),
         stopped_by="" if driver else str(attributes.get("stopped_by", "")),
         created=str(attributes.get("created", "")),
         folder=folder,

@@ -1,7 +1,7 @@
 """Teacher caches ahead of a trial or a sweep: filled for everything that it may show the teacher."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ def build_caches(
     announce: Callable[[str], None],
 ) -> None:
     """Fill the caches of the trial or sweep in a document; a teacher that is missing is trained first."""
-    for own in _by_teacher(_configs(document)):
+    for own in _grouped(_configs(document), lambda config: config.teacher):
         _build_one(own, where, mode, budget_gb, execution, announce)
 
 
@@ -53,7 +53,9 @@ def _build_one(
     if plan.mode == "off":
         announce(summary(plan))
     network = ready.network.to(execution.device).eval().requires_grad_(False)
-    for own in _by_layout(pinned) if plan.mode != "off" else ():
+    # Entries lie in the same places where views and their sequence are the same.
+    cached = filter(suits, pinned) if plan.mode != "off" else ()
+    for own in _grouped(cached, lambda config: (config.training.augmentation, config.seed, config.training.epochs)):
         part = replace(
             plan_cache(own, split, plan.mode, folder=where.teacher_cache, budget_gb=math.inf), reason=plan.reason
         )
@@ -68,14 +70,6 @@ def _build_one(
         announce(f"cache is full; the teacher was run on {computed} images for it")
 
 
-def _by_layout(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
-    """Put trials together whose entries lie in the same places: the same views, and the same sequence of them."""
-    groups: dict[Any, list[TrialConfig]] = {}
-    for config in filter(suits, configs):
-        groups.setdefault((config.training.augmentation, config.seed, config.training.epochs), []).append(config)
-    return list(groups.values())
-
-
 def _configs(document: Document) -> list[TrialConfig]:
     """Give the trial of a file, or every corner and baseline of a sweep."""
     if not is_sweep(document.data):
@@ -83,8 +77,9 @@ def _configs(document: Document) -> list[TrialConfig]:
     return SearchSpace(read_sweep(document)).extremes()
 
 
-def _by_teacher(configs: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
+def _grouped(configs: Iterable[TrialConfig], by: Callable[[TrialConfig], Any]) -> list[list[TrialConfig]]:
+    """Put trials together for which a function gives the same, in their order."""
     groups: dict[Any, list[TrialConfig]] = {}
     for config in configs:
-        groups.setdefault(config.teacher, []).append(config)
+        groups.setdefault(by(config), []).append(config)
     return list(groups.values())

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from icd.errors import ConfigError, IcdError
+from icd.errors import ConfigError, IcdError, SetupError
 from icd.plugins import fault
 from icd.search.core import messages
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
+from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, Location, ended
 from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
@@ -88,15 +88,21 @@ class PipeChannel:
 
 
 def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None = None) -> None:
-    """Run an attempt, and tell how it goes and ends."""
+    """Run an attempt with this machine's folders, and tell how it goes and ends."""
     channel.send(messages.Started(channel.location, os.getpid()))
-    with Watchdog(attempt, channel.send) as watchdog:
+    try:
+        attempt = attempt.here()
+        with Watchdog(attempt, channel.send) as watchdog:
 
-        def send(report: EpochReport) -> bool:
-            with watchdog.paused():
-                return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
+            def send(report: EpochReport) -> bool:
+                with watchdog.paused():
+                    return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
 
-        result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
+            result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
+    except (OSError, SetupError) as error:  # its folder, or the watchdog's file in it, cannot be made
+        if isinstance(error, OSError) and error.errno not in DISK:
+            raise
+        result = ended(attempt, "disk", " ".join(str(error).split()))
     if result.unclean:
         _SHARED.clear()
     channel.send(messages.Finished(result))
@@ -129,7 +135,11 @@ def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | 
     except IcdError as error:
         return messages.Refused(error)
     except Exception as error:
+        from icd.worker.run_trial import machine_fault
+
         logger.exception("prepare")
+        if lacking := machine_fault(error, message.request.root):
+            return messages.Refused(SetupError(f"while preparing: {lacking[1]}"))
         told = fault(error)
         return messages.Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
 
@@ -156,7 +166,7 @@ def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> No
         if isinstance(message, messages.Prepare):
             channel.send(prepare(message, channel))
         elif isinstance(message, messages.Run):
-            run_attempt(message.attempt.here(), channel, run)
+            run_attempt(message.attempt, channel, run)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 Knows nothing of pipes or Ray; ``send`` carries epochs out and brings back whether to go on.
 """
 
-import errno
 import logging
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, Problem, SetupError, StateError
 from icd.models import Network
 from icd.plugins import fault
-from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
+from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
 from icd.search.core.preparation import teacher_name
 from icd.teacher.cache import suits
 from icd.training.engine import spent
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[EpochReport], bool]
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 
 
@@ -83,7 +83,7 @@ def train_attempt(
         kind=kind,
         reason=" ".join(reason.split()),
         result=result,
-        device=_name(device) if device else "",
+        device=device_name(device) if device else "",
         spent=spent(),
     )
 
@@ -103,15 +103,22 @@ def _cause(
             return "setup", str(error)
         case SetupError():
             return ("disk" if device else "gpu"), str(error)
+    found = machine_fault(error, attempt.folder)
+    if found is None or found[0] == "gpu":
+        logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
+    return found or ("error", (fault(error) or f"{type(error).__name__}: {error}")[:400])
+
+
+def machine_fault(error: Exception, folder: Path | str) -> tuple[ResultKind, str] | None:
+    """Say what the machine lacked: a disk for ``folder``, memory, or a GPU in order; None for other errors."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    match error:
+        case OSError() if error.errno in DISK:
+            return "disk", f"{folder} cannot be written: {error.strerror}"
         case MemoryError() | torch.OutOfMemoryError():
-            said = str(error).splitlines()[0] if str(error) else "MemoryError"
-            return "memory", f"out of memory on {_name(device)}: {said}; {_peak(device)}"
-        case OSError() if error.errno in _DISK:
-            return "disk", f"{attempt.folder} cannot be written: {error.strerror}"
-    logger.error("trial %d, attempt %d", attempt.number, attempt.attempt, exc_info=error)
-    if _of_the_gpu(error):
-        return "gpu", f"{_name(device)}: {str(error).splitlines()[0]}"
-    return "error", (fault(error) or f"{type(error).__name__}: {error}")[:400]
+            return "memory", f"out of memory on {device_name(device)}: {said}; {_peak(device)}"
+    return ("gpu", f"{device_name(device)}: {said}") if _of_the_gpu(error) else None
 
 
 def _of_the_gpu(error: Exception) -> bool:
@@ -120,14 +127,10 @@ def _of_the_gpu(error: Exception) -> bool:
     return of_cuda or isinstance(error, torch.AcceleratorError)
 
 
-def _name(device: torch.device | None) -> str:
-    return device_name(device) if device else "no device"
-
-
-def _peak(device: torch.device | None) -> str:
+def _peak(device: torch.device) -> str:
     """Say how much memory this process has had at most."""
     host = f"its process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"  # KiB on Linux
-    if device is None or device.type != "cuda":
+    if device.type != "cuda":
         return host
     return f"{host}, and {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of the GPU"
 
@@ -188,7 +191,10 @@ class _Runs:
         mode: Any = context.teacher_caches.get(teacher_name(config), "off") if suits(config) else "off"
         with open_teacher_cache(config, split, teacher, folders, mode) as cache:
             execution = replace(execution, report=report, cache=cache)
-            result = continue_trial(config, split, teacher, folder, execution, begun=begun, finishing=finishing)
+            may_write = (lambda: None) if context.bucket else partial(check_newest, attempt)  # there it has its own
+            result = continue_trial(
+                config, split, teacher, folder, execution, begun=begun, may_write=may_write, finishing=finishing
+            )
         self.publish()
         return result
 

@@ -77,12 +77,14 @@ def continue_trial(
     execution: Execution,
     *,
     begun: Begun | None = None,
+    may_write: Callable[[], None] = lambda: None,
     finishing: Callable[[Network], None] = lambda student: None,
 ) -> dict[str, Any]:
     """Train what is left of a trial in its folder, which is its own (``claim``), or give the result that it has.
 
-    ``begun`` is what the folder holds, where it was read already. ``finishing`` is called with the trained student
-    before the result is written.
+    ``begun`` is what the folder holds, where it was read already. ``may_write`` is called before a row is added, and
+    raises what it likes where the folder is another's by now. ``finishing`` is called with the trained student before
+    the result is written.
     """
     result_path = folder / "result.json"
     if result_path.exists():
@@ -91,6 +93,7 @@ def continue_trial(
     rows = list(begun.rows)
 
     def report(metrics: EpochMetrics) -> None:
+        may_write()
         rows.append({"epoch": metrics.epoch, **metrics.values})
         append_row(folder / METRICS, rows[-1])
         execution.report(metrics)

@@ -18,15 +18,20 @@ METRICS = "metrics.jsonl"
 
 
 def stored_rows(folder: Path) -> list[dict[str, Any]]:
-    """Read a trial's metrics, one row per reported epoch; each epoch's checkpoint was durable first."""
+    """Read a trial's metrics, one row per reported epoch, in their order; each epoch's checkpoint was durable first.
+
+    An attempt that was taken for dead may still have added a row. Of two rows of one epoch the later one counts, by the
+    time at which its epoch was over: that of the newer attempt, which began when the other one was given up.
+    """
     path = folder / METRICS
-    rows = []
+    rows: list[dict[str, Any]] = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break  # a kill in the middle of the last line; its epoch comes back from the checkpoint
-    return rows
+    rows.sort(key=lambda row: (row["epoch"], row.get("time", 0.0)))
+    return list({row["epoch"]: row for row in rows}.values())
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

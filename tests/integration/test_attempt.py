@@ -17,6 +17,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunCon
 from icd.training import checkpoints, loop
 from icd.worker import run_trial
 from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_metrics import stored_rows
 from tests.tiny import views, write_images
 
 
@@ -79,6 +80,18 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
     assert done.result["engine"] == "eager"
     monkeypatch.setattr("icd.training.engine._failed", ["CUDA error"])  # the process is to end after its trial
     assert "CUDA error" in attempt(4, go=True).spent
+
+
+def test_an_attempt_that_was_overtaken_adds_no_row(tmp_path: Path) -> None:
+    made = attempt_of(document_of(tmp_path), tmp_path)
+
+    def send(epoch: EpochReport) -> bool:
+        (made.folder / "attempt").write_text("2")  # its driver takes it for dead
+        return True
+
+    result = run_trial.train_attempt(made, SharedInputs(), send, progress=lambda *where: None)
+    assert "attempt 2 has taken over from attempt 1" in result.reason
+    assert [row["epoch"] for row in stored_rows(made.folder)] == [1]
 
 
 def test_twenty_pruned_trials_leave_the_process_where_two_leave_it(tmp_path: Path) -> None:

@@ -31,6 +31,25 @@ def test_the_lock_is_taken_again_after_a_restart(postgres: Postgres) -> None:
     second.release()
 
 
+def test_whoever_asks_takes_no_lock(postgres: Postgres) -> None:
+    asked, said = PostgresLock(postgres.url("study"), "asked"), list[str]()
+
+    def heard(connection: object, cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", heard)
+    try:
+        assert asked.holder() is None
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", heard)
+    assert said
+    assert not any("pg_try_advisory_lock" in statement for statement in said)
+    held = PostgresLock(postgres.url("study"), "asked")
+    held.acquire()
+    assert (asked.holder() or "").startswith(f"pid {os.getpid()} on ")
+    held.release()
+
+
 def test_a_driver_whose_lock_was_taken_meanwhile_ends(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icd.search.study.locks._TAKE_BACK_S", 1.0)
     first, second = (PostgresLock(postgres.url("study"), "taken") for _ in range(2))

@@ -8,7 +8,10 @@ from icd.search.core.records import TrialRecord
 
 
 class BudgetTracker:
-    """Hours and GPU hours against a budget, over all drivers that a sweep has had."""
+    """Hours and GPU hours against a budget, over all drivers that a sweep has had.
+
+    Hours count from a driver's first look at the ledger, so what is made ready before, such as a teacher, costs none.
+    """
 
     def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float, *, maximize: bool) -> None:
         self._budget, self._gpus, self._maximize = budget, gpus_per_trial, maximize

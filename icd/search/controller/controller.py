@@ -8,15 +8,16 @@ This file is longer than 300 lines because each decision reads what the others w
 
 import logging
 import math
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
-from icd.search.controller.epoch_times import EpochTimes
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
@@ -24,6 +25,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Locati
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
+from icd.search.core.records import TrialRecord
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
@@ -34,6 +36,7 @@ from icd.search.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
+_TIMES = 50  # last epochs that say how long one takes
 
 
 @dataclass(slots=True)
@@ -69,11 +72,11 @@ class SweepController:
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
-        self._alone: list[int] = []  # their memory did not suffice; to be tried again while nothing else runs
-        self._beside: set[int] = set()  # those of them that are under way, with nothing beside them
+        self._alone: int | None = None  # the trial that was issued last, if nothing may run beside it
         self._hosts: set[str] = set()  # where epochs were finished
         self._warned = False
-        self._retry, self._epoch_times = RetryPolicy(sweep.resources.retries, announce), EpochTimes()
+        self._retry = RetryPolicy(sweep.resources.retries, announce)
+        self._epoch_times: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TIMES))  # by type of device
         seconds_before = float(ledger.attributes.get(self._noted("seconds"), 0.0))
         maximize = sweep.objectives[0].direction == "maximize"
         self._budget = BudgetTracker(sweep.budget, seconds_before, context.gpus_per_trial, maximize=maximize)
@@ -92,7 +95,7 @@ class SweepController:
     def done(self) -> bool:
         if self.running:
             return False
-        more = self._waiting or self._alone or self.source.enqueued_left() or self._room()
+        more = self._waiting or self.source.enqueued_left() or self._room()
         return self.stopping or self.drain or not more
 
     @property
@@ -100,12 +103,15 @@ class SweepController:
         return self._retry.quarantined
 
     def next_attempt(self) -> Attempt | None:
-        if self.stopping or self.drain or self._beside:
+        if self.stopping or self.drain or self._alone in self.running:
             return None
-        if self._alone:
-            return None if self.running else self._issue_alone()
         if self._waiting:
-            return self._issue(self._waiting.pop(0))
+            begun = min(self._waiting, key=self._runs_alone)  # the first that need not be alone, if there is one
+            self._alone = begun if self._runs_alone(begun) else None
+            if self._alone is not None and self.running:
+                return None
+            self._waiting.remove(begun)
+            return self._issue(begun)
         number = next(self.source.new_trials(lambda: not self.drain and self._room()), None)
         return self._issue(number) if number is not None else None
 
@@ -134,13 +140,16 @@ class SweepController:
         value = epoch.metrics[self.recorder.curve_metric]
         self.recorder.commit(epoch.number, epoch.epoch, epoch.metrics, epoch.run)
         under_way.epoch, under_way.value = epoch.epoch, value
-        if self._epoch_times.add(epoch.number, epoch.device, epoch.metrics.get("seconds/epoch", 0.0)):
-            self._note_devices(epoch.number)
+        self._epoch_times[epoch.device].append(epoch.metrics.get("seconds/epoch", 0.0))
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
             self._hosts |= {epoch.location.host} if epoch.location is not None else set()
-        if self.ledger.record(epoch.number).state != "running":
+        record = self.ledger.record(epoch.number)
+        if record.state != "running":
             return False
+        devices = record.attributes.get("devices", [])
+        if epoch.device and epoch.device not in devices:  # the next attempt may come to another type
+            self.ledger.note(epoch.number, devices=[*devices, epoch.device])
         reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
         if reason:
             return self._pruned(epoch.number, epoch.epoch, reason)
@@ -151,7 +160,6 @@ class SweepController:
         if under_way is None or under_way.attempt != result.attempt:
             return
         del self.running[result.number]
-        self._beside.discard(result.number)
         before = len(self.quarantined)
         self._retry.on_finished(result)
         if len(self.quarantined) != before:
@@ -171,15 +179,15 @@ class SweepController:
             self.stopped_by = "disk"
         elif result.kind in ("stopped", "preempted"):
             self._waiting.insert(0, result.number)
-            self._note_devices(result.number)
             self._preempted(result)
         else:
             self._fault(result)
-        self.note_stage(seconds=self._budget.seconds)
+        self.note_stage()
 
     def note_stage(self, **attributes: Any) -> None:
-        """Set attributes of the study that are this stage's own."""
-        self.ledger.note_study(**{self._noted(name): value for name, value in attributes.items()})
+        """Set attributes of the study that are this stage's own, with how long it has run."""
+        noted = {"seconds": self._budget.seconds, **attributes}
+        self.ledger.note_study(**{self._noted(name): value for name, value in noted.items()})
 
     def _noted(self, name: str) -> str:
         return name if self.source.stage == "search" else f"{self.source.stage}/{name}"
@@ -189,19 +197,25 @@ class SweepController:
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         ended = []
-        for record in self.ledger.records(self.source.stage):
+        for record in map(self._ended_before, self.ledger.records(self.source.stage)):
             self._budget.spend(record.number, float(record.attributes.get("seconds", 0.0)))
             if not self.source.restore(record):
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
-            self._epoch_times.take_up(record.number, record.attributes.get("devices", ()))
             if record.state == "running":
                 self._waiting.append(record.number)
-                continue
-            self._budget.ended(record)
-            self._ended.append(record.state)
-            ended.append(record)
+            elif record.state != "duplicate":
+                self._budget.ended(record)
+                self._ended.append(record.state)
+                ended.append(record)
         self.recorder.drop_checkpoints(ended)
+
+    def _ended_before(self, record: TrialRecord) -> TrialRecord:
+        """Tell the end of a trial that a killed driver pruned: by now the pruner may judge otherwise."""
+        if record.state != "running" or record.attributes.get("exit_reason") not in ("pruned", "diverged"):
+            return record
+        self.ledger.tell(record.number, "pruned")
+        return self.ledger.record(record.number)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -221,10 +235,12 @@ class SweepController:
         self.announce(f"trial {number}: failed: {reason}")
         self._give_up_if_hopeless()
 
-    def _issue_alone(self) -> Attempt:
-        number = self._alone.pop(0)
-        self._beside.add(number)
-        return self._issue(number)
+    def _runs_alone(self, number: int) -> bool:
+        """Whether nothing may run beside a trial, since its memory did not suffice before.
+
+        Over several machines Ray places it where there is room; holding them all for one trial costs more.
+        """
+        return "memory" in self._retry.counts(number) and len(self._hosts) <= 1
 
     def _issue(self, number: int) -> Attempt:
         record = self.ledger.record(number)
@@ -248,7 +264,9 @@ class SweepController:
         )
 
     def _hang_seconds(self, config: TrialConfig) -> float:
-        return max(self.sweep.resources.hang_seconds, 5 * self._epoch_times.slowest * config.training.report_every)
+        """Allow five epochs on the slowest type of device, since nobody knows where the attempt will run."""
+        slowest = max(map(median, self._epoch_times.values()), default=0.0)
+        return max(self.sweep.resources.hang_seconds, 5 * slowest * config.training.report_every)
 
     # Judging
 
@@ -312,12 +330,6 @@ class SweepController:
         self.announce(f"trial {result.number}: diverged: {reason}")
         self._close(result.number)
 
-    def _note_devices(self, number: int) -> None:
-        """Keep what a trial ran on so far: the next attempt may come to another type."""
-        devices = self._epoch_times.devices(number)
-        if devices:
-            self.ledger.note(number, devices=devices)
-
     def _preempted(self, result: AttemptResult) -> None:
         """Go on elsewhere; that costs no retry, but it must lead somewhere."""
         number = result.number
@@ -337,10 +349,9 @@ class SweepController:
         self.ledger.note(number, faults=self._retry.counts(number))
         if again:
             last = self.recorder.stored_epoch(number)
-            # Over several machines Ray places it where there is room; holding them all for one trial costs more.
-            alone = result.kind == "memory" and len(self._hosts) <= 1
-            self.announce(f"trial {number}: {result.reason}; {again}{' alone' if alone else ''} from epoch {last}")
-            (self._alone if alone else self._waiting).append(number)
+            alone = " alone" if self._runs_alone(number) else ""
+            self.announce(f"trial {number}: {result.reason}; {again}{alone} from epoch {last}")
+            self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {result.reason}")
         notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self._costs(number)}

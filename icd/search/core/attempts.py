@@ -4,6 +4,7 @@ One trial may take several attempts. An attempt starts from the newest valid che
 every epoch it knows, the newest stored one first, and ends with an ``AttemptResult``.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from icd.storage.bucket import Bucket, Stored, local_root
 ResultKind = Literal[
     "complete", "stopped", "diverged", "disk", "preempted", "killed", "lost", "memory", "gpu", "hang", "setup", "error"
 ]
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors that make it ``disk``
 
 BEGUN = "begun"
 STOP = "stop"  # file of a sweep: what is asked of its driver

@@ -40,19 +40,20 @@ class DeadTerm:
     term: str  # its name
     share: float  # the largest share of the gradient that was measured since the warm-up, of 1
     epoch: int  # of the last measurement
-    weight: str  # the field that scales it
-    value: float  # that field's value
+    weight: str  # the field that scales it; empty where its method has none of that name
+    value: float  # that field's value; 1 without one
     searched: tuple[str, ...] = ()  # fields of the space that act through this term alone, its weight included
 
     @property
     def brief(self) -> str:
         """``cluster 0.3 % of the gradient at cluster_weight 2``."""
-        return f"{self.term} {percent(self.share)} of the gradient at {self.weight} {self.value:g}"
+        return f"{self.term} {percent(self.share)} of the gradient{_at(self.weight, f'{self.value:g}')}"
 
     @property
     def sentence(self) -> str:
         """Say what it gives and what follows."""
-        gives = f"{self.term} term contributes {percent(self.share)} of the gradient at {self.weight} {self.value:g}"
+        at = _at(self.weight, f"{self.value:g}")
+        gives = f"{self.term} term contributes {percent(self.share)} of the gradient{at}"
         return f"{gives}: {_follows(self.weight, self.searched)}"
 
     def to_data(self) -> dict[str, Any]:
@@ -96,10 +97,12 @@ def dead_terms(
         # Written so that a share that is no number is never below the threshold.
         if term == _REFERENCE or not all(share < threshold for _, share in measured):
             continue
-        weight = f"{term}_weight"
+        weight, last = f"{term}_weight", max(epoch for epoch, _ in measured)
+        value = getattr(config.method, weight, None)
+        if not isinstance(value, int | float):  # the term of a plugin need not have one
+            weight, value = "", 1.0
         fields = tuple(name for name in (weight, *READ_BY.get(term, ())) if name in names)
-        value, last = float(getattr(config.method, weight)), max(epoch for epoch, _ in measured)
-        found.append(DeadTerm(term=term, share=largest, epoch=last, weight=weight, value=value, searched=fields))
+        found.append(DeadTerm(term=term, share=largest, epoch=last, weight=weight, value=float(value), searched=fields))
     return found
 
 
@@ -120,9 +123,13 @@ def dead_kinds(records: Sequence[TrialRecord]) -> list[DeadKind]:
         shares = _range(percent(term.share) for term in sorted(same, key=lambda term: term.share))
         values = _range(f"{term.value:g}" for term in sorted(same, key=lambda term: term.value))
         searched = list(dict.fromkeys(field for term in same for field in term.searched))
-        where = f"{len(same)} of {trained} trials: {shares} of the gradient at {same[0].weight} {values}"
+        where = f"{len(same)} of {trained} trials: {shares} of the gradient{_at(same[0].weight, values)}"
         kinds.append(DeadKind(name, numbers, f"{name} term, {where}: {_follows(same[0].weight, searched)}"))
     return kinds
+
+
+def _at(weight: str, value: str) -> str:
+    return f" at {weight} {value}" if weight else ""
 
 
 def _range(texts: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
+_REFUSALS = (exc.ProgrammingError, exc.DataError, exc.IntegrityError, exc.NotSupportedError)
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
@@ -85,7 +87,7 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
         if path is not None and not readonly:
-            make_whole(path, _make_tables, ("alembic_version", "studies"))
+            make_whole(path, _make_tables, ("version_info", "studies"))
         storage = _checked(url, options)
     except UNUSABLE as error:
         raise refusal(url, error) from error
@@ -150,6 +152,9 @@ def patiently(
             reason = reason_of(error)
             if "full" in reason or "readonly" in reason:
                 raise SetupError(f"study database: {reason}; make room, then 'icd resume'") from error
+            cause = error if isinstance(error, DBAPIError) else error.__cause__
+            if isinstance(cause, _REFUSALS) and not cause.connection_invalidated:  # as a user who may not write
+                raise SetupError(f"study database refuses: {reason}; mend that, then 'icd resume'") from error
             if time.monotonic() - started > patience_s:
                 raise SetupError(
                     f"study database is away for {patience_s:.0f} s: {reason}; then 'icd resume'"

@@ -14,10 +14,12 @@ from filelock import FileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from icd.errors import SetupError
 from icd.storage.durable import sync
 
 _BUSY_S = 30.0  # how long another process may hold it
 _BESIDE = ("-journal", "-wal", "-shm")  # SQLite's own files; they belong to one database and spoil another
+_PASSING = ("sqlite_", "_alembic_tmp_")  # names of tables that SQLite keeps, or that a step leaves when it is cut off
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -55,10 +57,11 @@ def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) 
     Args:
         path: Of the database.
         make: Makes it in another file, and leaves that closed.
-        filled: Tables of which a database that is whole has rows in at least one.
+        filled: Tables, of this kind of database alone, of which one that is whole has rows in at least one.
 
     Raises:
         OSError: If it cannot be written, or its folder is not there.
+        SetupError: If it has tables of another program; it is left as it is.
     """
     path = path.resolve()
     if is_whole(path, filled):
@@ -72,6 +75,9 @@ def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) 
         _remove(aside)
         try:
             make(aside)
+            if others := sorted(_tables(path) - _tables(aside)):
+                rule = "is a database of another program, and is left as it is; ICD_STORAGE_URL and MLFLOW_TRACKING_URI"
+                raise SetupError(f"{path}, with a table {others[0]!r}, {rule} must each name a file of its own")
             _remove(path)
             aside.replace(path)
             sync(path.parent)
@@ -88,6 +94,12 @@ def is_whole(path: Path, filled: Sequence[str]) -> bool:
             return any(_has_rows(database, table) for table in filled)
     except sqlite3.Error:
         return True
+
+
+def _tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+        names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+    return {name for name in names if not name.startswith(_PASSING)}
 
 
 def _has_rows(database: sqlite3.Connection, table: str) -> bool:

@@ -90,15 +90,16 @@ class Ledger:
             announce: Told when the database is away.
 
         Raises:
-            StateError: If there is a whole study of that name already.
+            StateError: If there is a whole study of that name already, or one of another program.
         """
         directions = [_DIRECTIONS[objective.direction] for objective in sweep.objectives]
-        try:
-            study_id = storage.create_new_study(directions, sweep.name)
-        except DuplicatedStudyError:
-            study_id = storage.get_study_id_from_name(sweep.name)
-            if list(attributes)[-1] in storage.get_study_user_attrs(study_id):
-                raise StateError(f"sweep {sweep.name!r} exists already") from None
+        if sweep.name in _studies(storage):
+            begun = storage.get_study_id_from_name(sweep.name)
+            if list(attributes)[-1] in storage.get_study_user_attrs(begun):
+                raise StateError(f"sweep {sweep.name!r} exists already")
+            cls.refuse_foreign(storage, sweep.name)
+            storage.delete_study(begun)  # it may have other objectives
+        study_id = storage.create_new_study(directions, sweep.name)
         ranked = {RANKED: sweep.rank} if sweep.pairs else {}
         for name, value in {_FORMAT_NAME: FORMAT, **ranked, **attributes}.items():
             storage.set_study_user_attr(study_id, name, value)
@@ -127,8 +128,25 @@ class Ledger:
             )
 
     @staticmethod
+    def refuse_foreign(storage: BaseStorage, name: str) -> None:
+        """Refuse to touch a study of another program, which is no sweep's, whole or begun.
+
+        Raises:
+            StateError: If there is one of that name.
+        """
+        if name not in _studies(storage):
+            return
+        study_id = storage.get_study_id_from_name(name)
+        own = storage.get_study_user_attrs(study_id)
+        begun = (_FORMAT_NAME in own or not own) and not storage.get_n_trials(study_id)  # a driver notes that first
+        if "digest" not in own and not begun:
+            rule = "is no sweep of icd, and is left as it is"
+            raise StateError(f"the database's study {name!r} {rule}; choose another --name, or set ICD_STORAGE_URL")
+
+    @staticmethod
     def remove(storage: BaseStorage, name: str) -> None:
         """Remove a sweep's studies, the search's last: without it the sweep would be found no more."""
+        Ledger.refuse_foreign(storage, name)
         for study in sorted(_studies(storage), key=len, reverse=True):
             if study == name or study.startswith(f"{name}/"):
                 storage.delete_study(storage.get_study_id_from_name(study))
@@ -300,13 +318,15 @@ class Ledger:
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
 
-        A pruned trial's value is that of its last epoch.
+        A pruned trial's value is that of its last epoch. Without attributes those are kept that a killed driver noted
+        before it could commit the end.
         """
         study = self._study_of(number)
         trial = study.trial(number)
         if trial.state.is_finished():
             return
-        self.note(number, end=attributes)
+        if attributes:
+            self.note(number, end=attributes)
         told = list(values) if values is not None else None
         if state == "pruned" and trial.intermediate_values and (study.first or len(self.study.directions) == 1):
             told = [trial.intermediate_values[max(trial.intermediate_values)]]

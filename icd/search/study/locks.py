@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError, StateError
 from icd.search.study.database import UNUSABLE, is_shared, patiently, refusal
+from icd.search.study.database_file import sqlite_file
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,11 @@ def sweep_lock(folder: Path, url: str, announce: Callable[[str], None]) -> "Iter
         StateError: If another driver, on any machine, holds it; names that driver.
         SetupError: If the folder cannot be written or locked, or the database cannot be reached.
     """
-    with driver_lock(folder):
+    with ExitStack() as held:
+        for place in lock_folders(folder, url):
+            with suppress(OSError):  # what cannot be made cannot be locked, which is said next
+                place.mkdir(parents=True, exist_ok=True)
+            held.enter_context(driver_lock(place))
         if not is_shared(url):
             yield None
             return
@@ -48,11 +53,10 @@ def sweep_lock(folder: Path, url: str, announce: Callable[[str], None]) -> "Iter
             shared.release()
 
 
-def driver_at(folder: Path, url: str) -> str | None:
-    """Say who drives a sweep now, on any machine; None for nobody."""
-    if is_driven(folder):
-        return holder(folder)
-    return PostgresLock(url, folder.name).holder() if is_shared(url) else None
+def lock_folders(folder: Path, url: str) -> list[Path]:
+    """Name the folders that a sweep's driver locks: its own, and one beside a database that other roots may use too."""
+    path = sqlite_file(url)
+    return [folder] + ([path.resolve().with_name(f".{path.name}.locks") / folder.name] if path else [])
 
 
 @contextmanager
@@ -144,17 +148,16 @@ class PostgresLock:
             raise refusal(self.url, error) from error
 
     def holder(self) -> str | None:
-        """Say who has the lock now; None for nobody.
+        """Say who has the lock now, without taking it; None for nobody.
 
         Raises:
             SetupError: If the database cannot be reached.
         """
         try:
-            self.acquire()
-        except StateError as error:
-            return str(error).partition(" is driven by ")[2].partition(";")[0]
-        self.release()
-        return None
+            with self._connected() as connection:
+                return self._holder(connection)
+        except UNUSABLE as error:
+            raise refusal(self.url, error) from error
 
     def guard(self, storage: BaseStorage) -> None:
         """See before every commit that the lock is held: a driver that was cut off must not write again."""
@@ -191,18 +194,21 @@ class PostgresLock:
                 connection.close()
 
     def _take(self) -> None:
-        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
-        self._connection = engine.connect()
+        self._connection = self._connected()
         name = f"icd pid {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
         self._connection.execute(sqlalchemy.text("select set_config('application_name', :name, false)"), {"name": name})
         taken = self._connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
         if not taken.scalar():
-            driver = self._holder()
+            driver = self._holder(self._connection) or "another driver"
             self.release()
             raise StateError(f"sweep {self.name!r} is driven by {driver}; wait for it, or end it with 'icd stop'")
 
-    def _holder(self) -> str:
-        """Say who has the lock, as far as the database shows it to this user."""
+    def _connected(self) -> sqlalchemy.Connection:
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+        return engine.connect()
+
+    def _holder(self, connection: sqlalchemy.Connection) -> str | None:
+        """Say who has the lock, as far as the database shows it to this user; None for nobody."""
         asked = sqlalchemy.text(
             "select a.application_name, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') from pg_locks l "
             "join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
@@ -210,10 +216,10 @@ class PostgresLock:
             "where datname = current_database())"
         )
         key = self._key % 2**64
-        row = self._connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
-        if row is None or not (row[0] or "").startswith("icd "):
-            return "a driver on another host"
-        return f"{row[0].removeprefix('icd ')} since {row[1]}"
+        row = connection.execute(asked, {"high": key >> 32, "low": key % 2**32}).first()
+        if row is not None and (row[0] or "").startswith("icd "):
+            return f"{row[0].removeprefix('icd ')} since {row[1]}"
+        return None if row is None else "a driver on another host"
 
     def _take_back(self) -> None:
         deadline = time.monotonic() + _TAKE_BACK_S

@@ -152,9 +152,12 @@ class SweepFiles:
             )
 
     def fetch_made(self) -> None:
-        """Bring what a driver made of the sweep: MLflow may still have to be given it."""
+        """Bring what the last driver made of the sweep: MLflow may still have to be given it.
+
+        What an earlier one has left on this machine is replaced, or ``publish`` would send it in its place.
+        """
         for name in _MADE:
-            if self.bucket is not None and not (self.folder / name).exists():
+            if self.bucket is not None:
                 self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
 
     def publish(self) -> None:

@@ -6,7 +6,7 @@ search. A trial's number says which study it is in: those of the search begin at
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, get_args
 
 from optuna.distributions import BaseDistribution
@@ -119,12 +119,17 @@ class SweepStudy:
             values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
             params=trial.params,
             curve=dict(sorted(trial.intermediate_values.items())),
-            started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else None,
-            ended=trial.datetime_complete.isoformat(timespec="seconds") if trial.datetime_complete else None,
+            started=_utc(trial.datetime_start),
+            ended=_utc(trial.datetime_complete),
             rank=rank,
             attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
             **own,
         )
+
+
+def _utc(moment: datetime | None) -> str | None:
+    """Write a time of Optuna's, which is this machine's and has no zone, as UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 def replaced(trials: Sequence[FrozenTrial]) -> dict[int, int]:

@@ -161,10 +161,10 @@ class GridSampler(BaseSampler):
 def drive(
     ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
 ) -> None:
-    """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``make_pruner``."""
+    """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``PRUNERS``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
     sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
-    ledger.drive(sampler, make_pruner(sweep.pruner, epochs))
+    ledger.drive(sampler, PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
 
 
 def make_sampler(
@@ -185,11 +185,6 @@ def make_sampler(
     if config.name == "cmaes" and shared_database:
         raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
     return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
-
-
-def make_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
-    """Make the pruner of a sweep whose trials train for ``epochs``."""
-    return PRUNERS[config.name](config, epochs)
 
 
 def draw_seed(seed: int, number: int, name: str = "") -> int:

@@ -14,6 +14,7 @@ from icd.search.suggest.samplers import draw_seed
 from icd.search.suggest.search_space import SearchSpace, Start
 
 _DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
+_DRAWS = 10  # that come to nothing, at a time: a draw may take a tenth of a second, and workers wait meanwhile
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
 
 
@@ -105,9 +106,12 @@ class SearchSource:
             number = self._add(enqueued)
             if number is not None:
                 yield number
-        while room():
+        in_vain = 0
+        while in_vain < _DRAWS and room():
             number = self._ask()
+            in_vain += 1
             if number is not None:
+                in_vain = 0
                 yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
@@ -197,7 +201,7 @@ def retry_failed(ledger: Ledger) -> list[int]:
     parameters are no configuration would be refused again and is left alone.
     """
     records = ledger.records()
-    trained = {record.key for record in records if record.state not in ("failed", "retried")}
+    trained = {record.key for record in records if record.state not in ("failed", "retried", "duplicate")}
     failed = [record for record in records if record.state == "failed" and not record.key.startswith(REFUSED)]
     made = []
     for record in failed:

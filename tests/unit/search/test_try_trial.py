@@ -8,9 +8,11 @@ import pytest
 from icd import search
 from icd.errors import ConfigError, StateError, UsageError
 from icd.search.asking import TryResult
+from icd.search.core.trial_request import TrialRequest
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_study import OUTSIDE
 from icd.search.suggest.search_source import retry_failed
+from icd.search.sweep_status import has_ended
 from tests.driving import Hand
 
 PARTS: dict[str, Any] = {"enqueue": ["iCD-KD"], "budget": {"trials": 6}}
@@ -134,8 +136,24 @@ def test_what_is_no_configuration_of_the_sweep_ends_nothing(hand: Hand) -> None:
 def test_refusals(hand: Hand, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none is added to them; name the sweep itself: tiny"):
         search.try_trial("tiny/confirm/1", ["method.cluster_weight=8"], root=hand.root)
-    with pytest.raises(StateError, match="no trial 9"):
-        asked(hand, "method.cluster_weight=8", base=9)
+    for number in (9, -1):
+        with pytest.raises(StateError, match=f"no trial {number}"):
+            asked(hand, "method.cluster_weight=8", base=number)
     (tmp_path / "empty").mkdir()
     with pytest.raises(StateError, match="--from"):
         asked(Hand(tmp_path / "empty", **PARTS), "method.cluster_weight=8")
+
+
+@pytest.mark.parametrize(("unit", "said"), [("hours", "hours"), ("gpu_hours", "GPU hours")])
+def test_what_is_asked_of_a_sweep_without_time_does_not_wake_it(tmp_path: Path, unit: str, said: str) -> None:
+    hand = Hand(tmp_path, gpus=1.0, enqueue=["iCD-KD"], budget={unit: 0.5})
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.train(attempt, seconds=1000.0)
+    hand.ledger.note_study(stopped_by="budget", gpus_per_trial=1.0, **({"seconds": 4000.0} if unit == "hours" else {}))
+    with pytest.raises(StateError, match=rf"used \(1.11 of 0.5 {said}\).*--set search.budget.{unit}="):
+        asked(hand, "method.cluster_weight=8")
+    one = [TrialRequest(name="1", label="try", document={}, key="k")]
+    assert has_ended(hand.ledger, hand.ledger.records(), one)
+    hand.ledger.note_study(seconds=0.0)
+    assert has_ended(hand.ledger, hand.ledger.records(), one) == (unit == "gpu_hours")

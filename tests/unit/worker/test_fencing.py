@@ -205,6 +205,20 @@ def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> N
     assert first.shelf().stop_asked() == ""
 
 
+def test_an_old_report_does_not_replace_a_newer_one(first: Machine, second: Machine) -> None:
+    for machine, word in ((first, "old"), (second, "new")):
+        files = machine.shelf()
+        files.fetch_made()
+        files.folder.mkdir(parents=True, exist_ok=True)
+        (files.folder / "confirmation.json").write_text(word)
+        files.publish()
+    files = first.shelf()  # goes on where the other one ended
+    files.fetch_made()
+    files.publish()
+    assert (files.folder / "confirmation.json").read_text() == "new"
+    assert Bucket(files.bucket.url if files.bucket else "").read("sweeps/x/confirmation.json") == b"new"
+
+
 def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:
     import torch
 

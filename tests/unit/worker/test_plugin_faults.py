@@ -1,14 +1,19 @@
 """What a plugin's loss does wrong is told before a sweep's first trial, with the plugin's own line."""
 
+import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
+from icd.errors import SetupError
 from icd.search.core.attempts import Location
 from icd.search.core.messages import EpochDone, Prepare, Prepared, Refused, Up
+from icd.search.core.preparation import PreflightRequest
 from icd.search.settings import Settings, preparation
 from icd.search.suggest.search_space import SearchSpace
 from icd.worker.main import prepare
@@ -73,3 +78,26 @@ def test_a_loss_that_is_wrong_is_refused(
 def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], Prepared | Refused], tmp_path: Path) -> None:
     told = prepared(write_plugin(tmp_path, value=f"(print('hello'), {VALUE})[1]"))
     assert isinstance(told, Prepared), told.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "while preparing: out of memory on .*: MemoryError; its process had at most"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nMore"),
+            "while preparing: out of memory on .*: CUDA out of memory.;",
+        ),
+        (RuntimeError("CUDA error: device-side assert"), "while preparing: .*: CUDA error: device-side assert"),
+        (OSError(errno.ENOSPC, "No space left"), "while preparing: /root cannot be written: No space left"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_bug(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    def lacking(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("icd.worker.preflight.run_preflight", lacking)
+    answer = prepare(Prepare(PreflightRequest(configs=[], root="/root")), Quiet())
+    assert isinstance(answer, Refused)
+    assert isinstance(answer.error, SetupError)
+    assert re.match(said, str(answer.error)), answer.error

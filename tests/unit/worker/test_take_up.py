@@ -32,3 +32,11 @@ def test_the_line_of_a_checkpoint_is_there_once(
     (tmp_path / "metrics.jsonl").write_text(text + '{"epoch": 9, "val')  # and killed in the middle of a line
     assert take_up(tmp_path).rows == [row(epoch) for epoch in expected]
     assert stored_rows(tmp_path) == [row(epoch) for epoch in expected]
+
+
+def test_a_row_that_comes_too_late_replaces_nothing(tmp_path: Path) -> None:
+    rows = [
+        {"epoch": epoch, "time": time, "val/top1": time} for epoch, time in ((1, 1.0), (2, 9.0), (3, 10.0), (2, 5.0))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert stored_rows(tmp_path) == rows[:3]

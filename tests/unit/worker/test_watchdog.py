@@ -1,8 +1,14 @@
 """Files of stacks: one is left only where there is a stack."""
 
+import errno
+import os
 from pathlib import Path
 
-from icd.search.core.messages import Up
+import pytest
+
+from icd.search.core.attempts import Location
+from icd.search.core.messages import EpochDone, Finished, Up
+from icd.worker.main import run_attempt
 from icd.worker.watchdog import Watchdog
 from tests.workers import Book
 
@@ -20,3 +26,32 @@ def test_the_empty_file_of_a_process_that_was_killed_is_removed(tmp_path: Path) 
         assert attempt.stack.exists()
     assert sorted(folder.glob("stack-*.txt")) == [hung]
     assert said == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_stack_pauses_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    attempt, said = Book(tmp_path, 1).next_attempt(), list[Up]()
+    assert attempt is not None
+
+    class Driver:
+        location = Location(host="here")
+
+        def send(self, message: Up) -> None:
+            said.append(message)
+
+        def report(self, epoch: EpochDone) -> bool:
+            return True
+
+        def stop_asked(self) -> bool:
+            return False
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    run_attempt(attempt, Driver(), lambda *_, **__: pytest.fail("nothing can be kept"))
+    (end,) = [message.result for message in said if isinstance(message, Finished)]
+    assert end.kind == "disk"
+    assert os.strerror(code) in end.reason

@@ -74,6 +74,8 @@ class LocalExecutor:
         while True:
             for heard, message in self._messages():
                 if heard is not worker:
+                    if message is None:  # it is started again when it is needed
+                        heard.reap()
                     continue
                 match message:
                     case messages.Line():
@@ -174,7 +176,7 @@ def partition_devices(resources: Resources, num_cpus: int, gpus: Sequence[str]) 
         SetupError: If not one trial fits.
     """
     wanted = resources.gpus_of_a_trial(bool(gpus))
-    fitting = int(num_cpus / resources.cpus_per_trial)
+    fitting = int(num_cpus / resources.cpus_per_trial + 1e-9)
     shares = [gpu for _ in range(int(1 / wanted + 1e-9)) for gpu in gpus] if wanted else [""] * fitting
     divided = shares[:fitting][: resources.max_concurrent]
     if not divided:

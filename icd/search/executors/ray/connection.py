@@ -5,6 +5,7 @@ A cluster of our own listens on loopback, and has a fresh token in a folder that
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import queue
@@ -49,6 +50,7 @@ _ENVIRONMENT = {
 _OBJECT_STORE_BYTES = 100 << 20
 _WITHIN_S = 15.0  # an address must answer; Ray itself would try for a quarter of an hour
 _LONGEST_TEMP = 16  # Ray puts sockets below its folder; their paths may have 107 characters, 91 of them below this
+_OWNER = "owner"  # file in the folder of a Ray of our own, locked by its driver
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _ADVICE = (
     "check the address (HOST:PORT of the head's GCS, 6379 where 'ray start' chose it; a dashboard takes --submit "
@@ -165,12 +167,11 @@ def _start(folder: Path) -> None:
 def _own_folder() -> Iterator[Path]:
     """Make the folder of a Ray of our own, and let Ray take its token from there."""
     base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp")
-    for left in base.glob("icd-ray-*-*"):  # by drivers that were killed
-        with contextlib.suppress(OSError, ValueError):
-            owner = int(left.name.split("-")[2])
-            if left.stat().st_uid == os.getuid() and not Path(f"/proc/{owner}").exists():
-                shutil.rmtree(left, ignore_errors=True)
+    _remove_left(base)
     folder = Path(tempfile.mkdtemp(prefix=f"icd-ray-{os.getpid()}-", dir=base))  # mode 0700
+    owner = (folder / "new").open("w")
+    fcntl.flock(owner, fcntl.LOCK_EX)
+    (folder / "new").rename(folder / _OWNER)  # it has its name once it is locked
     settings: dict[str, str | None] = {VISIBLE: ",".join(visible_gpus())}  # Ray takes -1 for a GPU
     if os.environ.get("RAY_AUTH_MODE") != "token":  # the mode of a cluster to be joined is none of ours
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(write_token(folder))}
@@ -181,6 +182,16 @@ def _own_folder() -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        owner.close()
+
+
+def _remove_left(base: Path) -> None:
+    """Remove the folders of drivers that were killed; a lock tells, since containers that share /tmp number alike."""
+    for left in base.glob("icd-ray-*-*"):
+        with contextlib.suppress(OSError), (left / _OWNER).open() as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if left.stat().st_uid == os.getuid():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import ray
 from ray import tune
 
+from icd.errors import SetupError
 from icd.search.core import messages
 from icd.search.core.attempts import Attempt, Location
 from icd.search.executors.ray.control import ControlLink
@@ -98,10 +100,10 @@ class RayChannel:
                 os._exit(1)
 
 
-def run_in_tune(control: str, given: Attempt, run: AttemptFunction | None) -> None:
+def run_in_tune(control: str, attempt: Attempt, run: AttemptFunction | None) -> None:
     """Run an attempt in a process of Tune's."""
-    attempt = given.here()
-    keep_log(attempt.context.folder / "logs")
+    with suppress(OSError, SetupError):  # a disk that is full is found again, where that has an answer
+        keep_log(attempt.here().context.folder / "logs")
     with RayChannel(control, attempt.name) as channel:
         run_attempt(attempt, channel, run)
 

@@ -99,6 +99,17 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
 
 
+def test_draws_that_come_to_nothing_do_not_keep_workers_waiting(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 10})
+    drawn, most = 0, 0
+    while not hand.driver.done:
+        if (attempt := hand.driver.next_attempt()) is not None:
+            hand.train(attempt)
+        drawn, before = len(hand.states), drawn
+        most = max(most, drawn - before)
+    assert most <= 20, "of 100 that end the sweep"
+
+
 def test_a_grid_gives_every_point_once(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "ranges": {**POINTS, "base_loss": {"kd": {"temperature": {"choices": [2, 4]}}}},

@@ -95,6 +95,25 @@ def test_a_trial_whose_memory_did_not_suffice_is_tried_again_with_nothing_beside
     hand.close()
 
 
+def test_a_resume_does_not_forget_that_a_trial_must_be_alone(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    first, second = issued(hand), issued(hand)
+    end(hand, first, "memory")
+    again = hand.again()
+    assert issued(again).number == second.number, "the other one was begun and need not be alone"
+    assert again.driver.next_attempt() is None
+    assert again.train(Attempt(number=1, attempt=2, runs=second.runs, context=second.context))
+    for kind in ("preempted", "stopped"):
+        alone = issued(again)
+        assert alone.number == 0
+        assert again.driver.next_attempt() is None, kind
+        end(again, alone, kind)
+    assert again.train(issued(again))
+    assert issued(again).number == 2
+    assert again.driver.next_attempt() is not None
+    again.close()
+
+
 def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
     attempts = [issued(hand) for _ in range(3)]

@@ -348,3 +348,49 @@ def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
     hand.ledger.note_study(data_digest="a" * 64, teachers=dict(hand.prepared.teachers))
     with pytest.raises(StateError, match=r"digest aaaaaaaaaaaa, now dddddddddddd.*--name tiny-2.*from: tiny"):
         check_digests(hand.ledger, hand.prepared)
+
+
+def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
+    hand = Hand(tmp_path, **changes)
+    attempts = []
+    while (attempt := hand.driver.next_attempt()) is not None:
+        attempts.append(attempt)
+    twin = next(record.twin for record in hand.ledger.records() if record.state == "duplicate")
+    for attempt in attempts:
+        hand.end(attempt, *(["setup", "no data"] if attempt.number == twin else ["stopped", "as asked"]))
+    assert [hand.ledger.record(number).params for number in retry_failed(hand.ledger)] == [
+        hand.ledger.record(twin or 0).params
+    ]
+
+
+def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(tmp_path: Path) -> None:
+    hand = Hand(tmp_path)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.epoch(attempt, 1, 51.0)
+    hand.ledger.note(0, end={"reason": "pruned at epoch 1", "exit_reason": "pruned", "seconds": 10.0})
+    again = hand.again()
+    (record,) = again.stored()
+    assert (record.state, record.reason, record.attributes["seconds"]) == ("pruned", "pruned at epoch 1", 10.0)
+    attempt = again.driver.next_attempt()
+    assert attempt is not None
+    assert attempt.number == 1
+    again.close()
+
+
+def test_duplicates_do_not_hide_that_all_trials_fail(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
+    hand = Hand(tmp_path, **changes)
+    attempts = []
+    while (attempt := hand.driver.next_attempt()) is not None:
+        attempts.append(attempt)
+    assert "duplicate" in hand.states
+    for attempt in attempts[:2]:
+        hand.end(attempt, "error", "KeyError")
+    again = hand.again(**changes)
+    attempt = again.driver.next_attempt()
+    assert attempt is not None
+    again.end(attempt, "error", "KeyError")
+    assert again.driver.stopped_by == "failures"
+    again.close()

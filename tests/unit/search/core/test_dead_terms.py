@@ -47,6 +47,15 @@ def test_the_sentence() -> None:
     assert dead.brief == "cluster 0.3 % of the gradient at cluster_weight 2"
 
 
+def test_a_term_of_a_plugin_without_a_weight() -> None:
+    (dead,) = dead_terms(rows(0.003, term="mine"), config_of(), searched=SEARCHED)
+    assert (dead.term, dead.weight, dead.brief) == ("mine", "", "mine 0.3 % of the gradient")
+    assert dead.sentence == "mine term contributes 0.3 % of the gradient: it could as well be left out"
+    record = TrialRecord(number=0, state="complete", curve={1: 9.0}, attributes={"dead_terms": [dead.to_data()]})
+    assert noted_terms(record) == [dead]
+    assert dead_kinds([record])[0].sentence.startswith("mine term, 1 of 1 trials: 0.3 % of the gradient: ")
+
+
 @pytest.mark.parametrize(
     ("searched", "follows"),
     [

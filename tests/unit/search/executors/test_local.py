@@ -17,7 +17,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core.attempts import Attempt, AttemptResult, ended
-from icd.search.core.messages import Prepare, Prepared
+from icd.search.core.messages import Line, Prepare, Prepared
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local import worker_process
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
@@ -46,6 +46,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., LocalExecutor]]:
         ({}, 4, [], ["", "", "", ""]),
         ({"max_concurrent": 3}, 4, [], ["", "", ""]),
         ({"cpus_per_trial": 2}, 5, [], ["", ""]),
+        ({"cpus_per_trial": 1.1}, 33, [], [""] * 30),
         ({}, 8, ["0", "1"], ["0", "1"]),
         ({"gpus_per_trial": 0.5}, 8, ["0", "1"], ["0", "1", "0", "1"]),
         ({"gpus_per_trial": 0.25}, 3, ["0", "1"], ["0", "1", "0"]),
@@ -314,3 +315,30 @@ def test_preparing_begins_again_where_its_worker_dies(tmp_path: Path, deaths: in
     assert len(again) == min(deaths, 2)
     assert all("the worker died while preparing (process killed (signal 9)); see " in line for line in again)
     assert len((tmp_path / "book").read_text().splitlines()) == min(deaths, 2) + 1
+
+
+def test_an_idle_worker_that_dies_while_another_prepares_is_let_go(tmp_path: Path) -> None:
+    noticed = tmp_path / "noticed"
+
+    def start(pipe: int, environment: Mapping[str, str], log: Path) -> Fork:
+        def work() -> int:
+            close_all_but({0, 1, 2, pipe})
+            connection = Connection(pipe)
+            while log.name == "worker-0.log" and not noticed.exists():
+                connection.send(Line("x"))
+                time.sleep(0.02)
+            if log.name == "worker-0.log":
+                connection.send(Prepared(PREPARED))
+            return 0
+
+        return Fork(forked(work))
+
+    def say(line: str) -> None:
+        if executor.workers[1].pipe is None:
+            noticed.touch()
+
+    executor = LocalExecutor(["", ""], tmp_path / "logs", launch=start)
+    try:
+        assert executor.prepare(PreflightRequest(configs=[], root=str(tmp_path)), say, lambda: False) == PREPARED
+    finally:
+        executor.close()

@@ -1,8 +1,10 @@
 """What is no Ray cluster is refused by what it answers, before Ray is asked to join it."""
 
+import fcntl
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -51,3 +53,14 @@ def test_addresses_of_another_form_are_refused_with_the_right_one() -> None:
 
 def test_ray_client_is_not_offered() -> None:
     assert "ray://" not in CliRunner().invoke(sweep, ["--help"]).output
+
+
+def test_only_folders_whose_driver_is_dead_are_removed(tmp_path: Path) -> None:
+    for name in ("dead", "alive", "new"):
+        (tmp_path / f"icd-ray-999999999-{name}").mkdir()
+    for name in ("dead", "alive"):
+        (tmp_path / f"icd-ray-999999999-{name}" / "owner").touch()
+    with (tmp_path / "icd-ray-999999999-alive" / "owner").open() as owner:  # in a container that shares /tmp
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        connection._remove_left(tmp_path)
+    assert sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir()) == ["alive", "new"]

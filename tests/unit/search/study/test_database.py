@@ -4,16 +4,20 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import ProgrammingError
 
 from icd.errors import SetupError
 from icd.search.study import database as storage
 from icd.search.study.database import is_shared, open_storage, patiently, redacted, storage_url
 from icd.search.study.locks import PostgresLock
+from icd.search.tracking.mlflow_file import ready
 from tests.driving import empty_database
 
 SECRETS = [
@@ -147,3 +151,37 @@ def test_a_full_disk_is_said_at_once(tmp_path: Path) -> None:
         reader.close()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_database_of_another_program_is_left_as_it_is(database: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.executescript(
+            "create table alembic_version (version_num); insert into alembic_version values ('1');"
+            "create table customers (name); insert into customers values ('Anna')"
+        )
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("delete from version_info")  # no sweep is in it yet, and Optuna's tables are all there
+    before = {path: path.read_bytes() for path in (other, database)}
+    with pytest.raises(SetupError, match=f"{other}, with a table 'customers', is a database of another program"):
+        open_storage(f"sqlite:///{other}", reading=True)
+    for path in before:
+        with pytest.raises(SetupError, match=f"{path}, with a table .*, is a database of another program"):
+            ready(f"sqlite:///{path}")  # as MLflow's
+    assert {path: path.read_bytes() for path in before} == before
+    assert open_storage(f"sqlite:///{database}").get_all_studies() == [], "what was left half made is made anew"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_refusal_is_not_waited_for(wrapped: bool) -> None:
+    refused = ProgrammingError("insert", {}, Exception("permission denied for table trials"))
+
+    def act() -> None:
+        if not wrapped:
+            raise refused
+        raise StorageInternalError("An exception is raised during the commit.") from refused
+
+    said: list[str] = []
+    with pytest.raises(SetupError, match="refuses: permission denied for table trials; mend that, then 'icd resume'"):
+        patiently(act, announce=said.append)
+    assert said == []

@@ -1,5 +1,7 @@
 """The ledger: what it commits, commits once, and can say again after its process is gone."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 
 from icd.errors import StateError
 from icd.search.core.records import TrialRecord, best
@@ -48,12 +51,31 @@ def test_a_whole_study_is_not_made_again(database: str, ledger: Ledger) -> None:
     assert Ledger.names(open_storage(database)) == ["tiny"]
 
 
-def test_a_study_that_was_begun_is_completed(database: str) -> None:
+@pytest.mark.parametrize("noted", [{}, {"icd:format": 2, "uid": "first"}])
+def test_a_study_that_was_begun_is_made_anew(database: str, noted: dict[str, Any]) -> None:
     storage = open_storage(database)
-    study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "tiny")
-    storage.set_study_user_attr(study_id, "uid", "first")
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE, StudyDirection.MINIMIZE], "tiny")
+    for name, value in noted.items():
+        storage.set_study_user_attr(study_id, name, value)
     made = Ledger.create(open_storage(database), SWEEP, {"uid": "second", "digest": "d"})
     assert made.attributes == {"uid": "second", "digest": "d"}
+    assert made.study.directions == [StudyDirection.MAXIMIZE]
+
+
+@pytest.mark.parametrize(("noted", "trials"), [({}, 1), ({"owner": "Anna"}, 0), ({"icd:format": 2}, 1)])
+def test_a_study_of_another_program_is_left_as_it_is(database: str, noted: dict[str, Any], trials: int) -> None:
+    storage = open_storage(database)
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "tiny")
+    for name, value in noted.items():
+        storage.set_study_user_attr(study_id, name, value)
+    for _ in range(trials):
+        storage.create_new_trial(study_id)
+    with pytest.raises(StateError, match="study 'tiny' is no sweep of icd, and is left as it is"):
+        Ledger.create(storage, SWEEP, {"uid": "u", "digest": "d"})
+    with pytest.raises(StateError, match="is no sweep of icd"):
+        Ledger.remove(storage, "tiny")
+    assert storage.get_study_user_attrs(study_id) == noted
+    assert storage.get_n_trials(study_id) == trials
 
 
 def test_everything_is_on_the_disk_when_the_call_returns(database: str, ledger: Ledger) -> None:
@@ -209,3 +231,19 @@ def test_best(maximize: bool, winner: int) -> None:
     assert found is not None
     assert found.number == winner
     assert best(records[3:], maximize=maximize) is None
+
+
+def test_times_are_utc(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, now = ask(ledger), datetime.now(UTC)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        ledger.tell(ask(ledger), "failed", reason="no")
+        started, ended = ledger.record(1).started, ledger.record(1).ended
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for moment in (ledger.record(number).started, started, ended):
+        assert moment is not None
+        assert moment.endswith("Z")
+        assert abs(datetime.fromisoformat(moment) - now) < timedelta(minutes=5)

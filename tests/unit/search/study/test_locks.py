@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from icd.errors import SetupError, StateError
-from icd.search.study.locks import driver_lock, holder, is_driven
+from icd.search.study.locks import driver_lock, holder, is_driven, lock_folders, sweep_lock
 
 HOLD = """
 import sys, time
@@ -94,3 +94,18 @@ def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"driver\.lock cannot be written: No such file or directory; choose --root"):
         driver_lock(tmp_path / "none").__enter__()
+
+
+def test_two_roots_that_share_a_database_in_a_file_share_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    urls = [f"sqlite:///{tmp_path}/study.db", f"sqlite:///{tmp_path}/link/study.db"]
+    one, other = (tmp_path / name / "sweeps" / "x" for name in ("one", "other"))
+    with sweep_lock(one, urls[0], print):
+        with pytest.raises(StateError, match=f"sweep 'x' is driven by pid {os.getpid()} on "):
+            sweep_lock(other, urls[1], print).__enter__()
+        assert not is_driven(other)
+        assert any(map(is_driven, lock_folders(other, urls[1])))
+        with sweep_lock(other.with_name("y"), urls[1], print):
+            pass
+    with sweep_lock(other, urls[1], print):
+        pass

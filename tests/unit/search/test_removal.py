@@ -1,0 +1,52 @@
+"""``icd rm`` on a file system that keeps the folder of an open file, or refuses."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icd.errors import SetupError
+from icd.search import removal
+from icd.search.study.locks import sweep_lock
+from tests.driving import Hand
+
+
+@pytest.fixture
+def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    hand = Hand(tmp_path)
+    (hand.folder / "trials" / "0000").mkdir(parents=True)
+    (hand.folder / "report.html").touch()
+    hand.close()
+    return hand
+
+
+def test_a_folder_goes_once_its_lock_is_given_back(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def as_on_nfs(folder: Path, *arguments: Any) -> Iterator[None]:
+        with sweep_lock(folder, *arguments):
+            yield
+            held = folder / ".nfs0001"  # what becomes of an open file that is removed
+            held.touch()
+        held.unlink()
+
+    monkeypatch.setattr(removal, "sweep_lock", as_on_nfs)
+    removal.remove(hand.root, "tiny", mlflow=False)
+    assert not hand.folder.exists()
+
+
+def test_what_cannot_be_removed_is_said(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refused)
+    with pytest.raises(SetupError, match="trials cannot be removed: Permission denied; try again"):
+        removal.remove(hand.root, "tiny", mlflow=False)
+    monkeypatch.undo()
+    monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
+    removal.remove(hand.root, "tiny", mlflow=False)
+    assert not hand.folder.exists()
