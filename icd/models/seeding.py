@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
 
@@ -28,18 +28,27 @@ def initial_weights(seed: int | None = None) -> Iterator[None]:
             yield
 
 
-def generators_kept(device: torch.device) -> AbstractContextManager[None]:
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
     """Put the generators that a network on a device draws from back at the end."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+    fork = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with _ONE_AT_A_TIME:
+        fork.__enter__()
+    try:
+        yield
+    finally:
+        with _ONE_AT_A_TIME:
+            fork.__exit__(None, None, None)
 
 
 def seed_step(device: torch.device, seed: int, epoch: int, step: int) -> None:
     """Make what a network draws in a step follow from these numbers alone, whatever was drawn before it.
 
-    One training at a time in a process: the generators are those of all threads.
+    The generators are those of all threads: of two trainings at once in a process, none may draw.
     """
     word = int(counter.bits(counter.NETWORK, seed, epoch, step)[0])
-    torch.default_generator.manual_seed(word)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(word)
+    with _ONE_AT_A_TIME:
+        torch.default_generator.manual_seed(word)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(word)

@@ -34,7 +34,7 @@ from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import NUM_STEPS, FirstLosses
 from icd.training.gradient_probe import GradientProbe
-from icd.training.kernels import deterministic_cudnn, products
+from icd.training.kernels import kernels
 from icd.training.optimizer import learning_rates, load_state, stored_state
 from icd.training.step import LossLog, TrainStep, live_outputs
 
@@ -137,9 +137,8 @@ def train(
     training, device, measured = config.training, execution.device, config.data.measure_on
     if not training.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.worker.autotune)")
-    rounded = products(device, tf32=training.precision == "tf32")
-    kept = generators_kept(device)
-    with deterministic_cudnn(device), rounded, own_stream(device), kept, BackgroundWriter() as writer:
+    chosen, kept = kernels(device, str(training.precision)), generators_kept(device)
+    with chosen, own_stream(device), kept, BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
@@ -151,6 +150,7 @@ def train(
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
         num_steps = inputs.num_steps
+        inputs.check_batch_of_one(student)
         epochs, probe = _epochs(train_step, inputs, execution.engine), GradientProbe(train_step, inputs)
         epoch, stopping = start, False
 

@@ -1,6 +1,8 @@
 """Students as plugins bring them: one that draws, one with a frozen part, one whose classifier has two names."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,15 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.data.split import Split
+from icd.errors import ConfigError
+from icd.methods import CrossEntropy
 from icd.models import build_model
 from icd.models.seeding import seed_step
 from icd.training.checkpoints import weights_digest
+from icd.training.evaluation import evaluate
 from icd.training.loop import EpochMetrics, Execution, Trained, train
 from icd.training.student_file import read_student, write_student
+from icd.worker import single_trial
 from tests.tiny import images, views
 
 PLUGIN = Path(__file__).parents[2] / "support" / "networks.py"
@@ -76,6 +82,35 @@ def test_measuring_disturbs_no_draw(split: Split) -> None:
     measured = train(config_of("drops", measure_every=1), split, None, Execution(report=rows.append))
     assert "train/gradient_norm/ce" in rows[0].values
     assert digest_of(train(config_of("drops", measure_every=0), split, None, Execution())) == digest_of(measured)
+
+
+def test_terms_that_are_no_scalars_are_told_at_the_first_step(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrossEntropy, "terms", lambda self, side, teacher, step: {"ce": side.logits_BK.mean()[None]})
+    with pytest.raises(ConfigError, match=r"method: must give scalar terms, but got \[1\]"):
+        train(config_of("frozen"), split, None, Execution())
+
+
+def test_test_images_are_measured_as_the_validation_images_were(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the precision and the memory layout of the training."""
+    asked: list[object] = []
+
+    @contextmanager
+    def noted(device: torch.device, precision: str) -> Iterator[None]:
+        asked.append((device.type, precision))
+        yield
+
+    def measured(network: Any, batches: Any) -> dict[str, float]:
+        asked.append(network.conv.weight.is_contiguous())
+        return evaluate(network, batches)
+
+    monkeypatch.setattr(single_trial, "kernels", noted)
+    monkeypatch.setattr(single_trial, "evaluate", measured)
+    config = config_of("frozen", precision="tf32", channels_last=False)
+    write_student(tmp_path, build_model("frozen", num_classes=10, stem="own", seed=0).state_dict(), config.key())
+    assert single_trial._look_at_test(config, split, tmp_path, Execution(), "mine")["top1"] >= 0
+    assert asked == [("cpu", "tf32"), True]
 
 
 def test_a_frozen_part_stays_and_is_not_measured(split: Split) -> None:
