@@ -1,11 +1,13 @@
 """Recorded learning curves: how early the order of two trainings is known, and a benchmark for pruners.
 
     python bench/recorded.py curves-digits100.json kd_curves_cifar100.json
+    python bench/recorded.py recordings/curves-digits100.json --short curves-digits100-e8.json curves-digits100-e3.json
 
 A file is what ``bench/record_curves.py`` writes, or a list of ``{teacher, student, method, test_top1}``; trainings are
 compared within their pair of networks. The table has, for shares of the epochs, the pairs of trainings that are in the
 order of their last values there (concordance, ties count half), over all pairs and over those that end at least so many
-points apart. As a benchmark::
+points apart. A short table has the same trainings with fewer epochs and their whole schedule: is its end a better
+foretaste of the long one's end than the long training's value at that epoch? As a benchmark::
 
     study.optimize(RecordedCurves.read(path).objective, n_trials=50)  # an Optuna study with the pruner to judge
 """
@@ -15,7 +17,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,21 +49,35 @@ class RecordedCurves:
         whole = [row for row in rows["curves"] if row["end"] == "complete"]
         return cls([(rows["name"], row["top1"]) for row in whole], [row["parameters"] for row in whole])
 
-    def concordance(self, share: float, apart: float = 0.0) -> tuple[float, int]:
-        """Give the share of pairs in the order of their last values after a share of the epochs, and their number.
+    def after(self, share: float) -> list[float]:
+        """Give the value of each training after a share of its epochs."""
+        return [curve[max(1, round(share * len(curve))) - 1] for _, curve in self.curves]
+
+    def concordance(self, early: Sequence[float], apart: float = 0.0) -> tuple[float, int]:
+        """Give the share of pairs in the order of their last values by other values of theirs, and their number.
 
         Args:
-            share: Of the epochs of each.
+            early: A value for each training; equal ones count half.
             apart: Least difference of the last values, in points; pairs with equal ones say nothing.
         """
         groups: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        for group, curve in self.curves:
-            groups[group].append((curve[max(1, round(share * len(curve))) - 1], curve[-1]))
+        for (group, curve), value in zip(self.curves, early, strict=True):
+            groups[group].append((value, curve[-1]))
         pairs = [pair for found in groups.values() for pair in itertools.combinations(found, 2)]
         told = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
         told = [(early, last) for early, last in told if last and abs(last) >= apart]
         right = sum(0.5 if not early else early * last > 0 for early, last in told)
         return (right / len(told) if told else float("nan")), len(told)
+
+    def shared(self, other: "RecordedCurves") -> tuple["RecordedCurves", "RecordedCurves"]:
+        """Give the trainings that both tables have, in one order."""
+        theirs = {json.dumps(known, sort_keys=True): place for place, known in enumerate(other.parameters)}
+        names = [json.dumps(known, sort_keys=True) for known in self.parameters]
+        places = [(mine, theirs[name]) for mine, name in enumerate(names) if name in theirs]
+        return self._only([mine for mine, _ in places]), other._only([place for _, place in places])
+
+    def _only(self, places: Sequence[int]) -> "RecordedCurves":
+        return RecordedCurves([self.curves[place] for place in places], [self.parameters[place] for place in places])
 
     def objective(self, trial: optuna.Trial) -> float:
         """Train one of them, epoch by epoch, for an Optuna study whose pruner may stop it; a row is drawn."""
@@ -74,18 +90,30 @@ class RecordedCurves:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table for each file."""
+    """Print a table for each file, and for each short one what it foretells of the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    for path in parser.parse_args(arguments).files:
+    parser.add_argument("--short", type=Path, nargs="+", default=[])
+    options = parser.parse_args(arguments)
+    for path in options.files:
         table = RecordedCurves.read(path)
         print(f"{path.name}: {len(table.curves)} curves, {len({group for group, _ in table.curves})} groups")
-        print("| share of the epochs |" + "".join(f" apart >= {apart:g} |" for apart in APART))
-        print("|---|" + "---|" * len(APART))
-        for share in SHARES:
-            found = (table.concordance(share, apart) for apart in APART)
-            print(f"| {share:.3f} |" + "".join(f" {value:.2f} ({pairs}) |" for value, pairs in found))
+        _print(table, {f"{share:.3f} of the epochs": table.after(share) for share in SHARES})
+    for path in options.short:
+        long, short = RecordedCurves.read(options.files[0]).shared(RecordedCurves.read(path))
+        epochs, whole = len(short.curves[0][1]), len(long.curves[0][1])
+        print(f"{path.name}: {len(short.curves)} trainings that both tables have")
+        prefix, ends = f"epoch {epochs} of {whole}", f"end of a schedule of {epochs}"
+        _print(long, {prefix: long.after(epochs / whole), ends: short.after(1)})
     return 0
+
+
+def _print(table: RecordedCurves, told: Mapping[str, Sequence[float]]) -> None:
+    print("| foretold by |" + "".join(f" apart >= {apart:g} |" for apart in APART))
+    print("|---|" + "---|" * len(APART))
+    for name, early in told.items():
+        found = (table.concordance(early, apart) for apart in APART)
+        print(f"| {name} |" + "".join(f" {value:.2f} ({pairs}) |" for value, pairs in found))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: S
 
 
 def cell_text(value: Any) -> str:
-    """Write one value: nothing as a dash, a number with four digits."""
+    """Write one value: nothing as a dash, a number with four digits, or all before its point."""
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
 
 
 def runs_wait(count: int) -> str:
@@ -32,12 +34,8 @@ def runs_wait(count: int) -> str:
 
 
 def shown(value: object) -> str:
-    """Write a value for people: four digits of a number, a dash for nothing."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
-    return str(value)
+    """Write a value as in a table, an empty text as a dash too."""
+    return cell_text(None if value == "" else value)
 
 
 def plural(count: int, word: str) -> str:

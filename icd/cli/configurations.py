@@ -100,16 +100,14 @@ def _summary(result: dict[str, Any], folder: Path) -> list[str]:
 @JSON
 def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check FILE, of a trial or a sweep, with both networks' feature maps, and print it with every default."""
-    import yaml
-
     from icd.config.habits import is_sweep
-    from icd.config.yaml import read_yaml
+    from icd.config.yaml import read_yaml, yaml_text
 
     document = read_yaml(file, overrides)
     head, told, data = _sweep(document) if is_sweep(document.data) else _trial(document)
     for line in told["notes"]:
         logger.warning("note: %s", line)
-    text = yaml.safe_dump(data, sort_keys=False).rstrip()
+    text = yaml_text(data).rstrip()
     write(told, [*(f"# {line}" for line in head), text], as_json=as_json)
 
 
@@ -240,10 +238,9 @@ def _activate(names: tuple[str, ...]) -> bool:
 
 def _pasted(name: str) -> str:
     """Write a method, row or base loss as a file may have it, with what every field means."""
-    import yaml
-
     from icd.config.json_schema import descriptions
     from icd.config.trial import plain_data
+    from icd.config.yaml import yaml_text
     from icd.losses import BASE_LOSSES
     from icd.methods import METHODS, PAPER_ROWS
 
@@ -257,7 +254,7 @@ def _pasted(name: str) -> str:
         known = [*PAPER_ROWS, *METHODS, *BASE_LOSSES]
         raise UsageError(f"no method, row or base loss {name!r}; {did_you_mean(name, known)}")
     lines, told = ["method:"], descriptions(cls)
-    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=10_000)
+    text = yaml_text(data, default_flow_style=None, width=10_000)
     for line in text.splitlines():
         field = line.strip().partition(":")[0]
         note = f"  # {told[field]}" if field in told else ""

@@ -18,7 +18,7 @@ from icd.cli.format import (
     write,
 )
 from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb, waits
-from icd.errors import StateError
+from icd.errors import StateError, UsageError
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
@@ -134,11 +134,21 @@ def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     ledger = find(root, name)
     record, folder = _record(root, ledger, trial), trial_folder(sweep_folder(root, name), trial)
     row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
-    file = folder / "config.yaml"
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    files = {name: run / "config.yaml" for name, run in _runs(ledger, folder).items()}
+    texts = {name: file.read_text(encoding="utf-8").rstrip() for name, file in files.items() if file.exists()}
+    configs = {name: yaml.safe_load(text) for name, text in texts.items()}
     more = {"curve": dict(record.curve), "attributes": dict(record.attributes), "folder": str(folder)}
-    lines = [*trial_text(row, record, folder), *(["", text.rstrip()] if text else [])]
-    write({**row, **more, "config": yaml.safe_load(text)}, lines, as_json=as_json)
+    told = [line for name, text in texts.items() for line in ("", *([f"# {name}"] if name else []), text)]
+    data = {**row, **more, "config": configs.get("") if "" in files else configs}
+    write(data, [*trial_text(row, record, folder), *told], as_json=as_json)
+
+
+def _runs(ledger: "Ledger", folder: Path) -> dict[str, Path]:
+    """Give the folder of each run of a trial by the name of its pair, or of its only one by the empty name."""
+    from icd.search.sweep_status import plain_sweep
+
+    pairs = [pair["name"] for pair in plain_sweep(ledger).get("pairs", ())] or [""]
+    return {pair: folder / pair for pair in pairs}
 
 
 def _record(root: Path, ledger: "Ledger", number: int) -> "TrialRecord":
@@ -157,12 +167,13 @@ def _record(root: Path, ledger: "Ledger", number: int) -> "TrialRecord":
 @SUBMIT
 def logs(name: str, trial: int | None, root: Path) -> None:
     """Print what the workers of sweep NAME wrote, file by file; with TRIAL its epochs, and the lines that name it."""
+    from icd.search.core.attempts import trial_folder
     from icd.search.study.sweep_index import find, sweep_folder
 
     ledger, folder = find(root, name), sweep_folder(root, name)
     files = {path.name: path.read_text("utf-8", "replace") for path in sorted(folder.glob("logs/*.log"))}
     if trial is not None:
-        _epochs(_record(root, ledger, trial), folder)
+        _epochs(_record(root, ledger, trial), _runs(ledger, trial_folder(folder, trial)))
         kept = {file: [line for line in text.splitlines() if _names(line, trial)] for file, text in files.items()}
         files = {file: "\n".join(lines) for file, lines in kept.items()}
     for file, text in files.items():
@@ -172,13 +183,12 @@ def logs(name: str, trial: int | None, root: Path) -> None:
         click.echo(f"the workers of sweep {name} wrote nothing into {folder / 'logs'}", err=True)
 
 
-def _epochs(record: "TrialRecord", folder: Path) -> None:
-    from icd.search.core.attempts import trial_folder
+def _epochs(record: "TrialRecord", runs: dict[str, Path]) -> None:
     from icd.worker.trial_metrics import stored_rows
 
-    for row in stored_rows(trial_folder(folder, record.number)):
-        shown = {name: value for name, value in row.items() if name not in ("epoch", "time")}
-        click.echo(f"epoch {row['epoch']}  {'  '.join(f'{name} {value:.4g}' for name, value in shown.items())}")
+    for pair, row in ((pair, row) for pair, folder in runs.items() for row in stored_rows(folder)):
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "time"))
+        click.echo(f"{pair} epoch {row['epoch']}  {shown}".strip())
     how = f": {record.reason}" if record.reason else ""
     click.echo(f"trial {record.number} {record.state}, started {record.attempts} times{how}")
 
@@ -255,7 +265,7 @@ def rm(name: str, yes: bool, mlflow: bool, root: Path) -> None:
     from icd.search.removal import parts_of, remove
 
     parts = parts_of(root, name, mlflow=mlflow)
-    if not yes:
-        click.confirm(f"remove {', '.join(parts)}?", abort=True, err=True)
+    if not yes and not click.confirm(f"remove {', '.join(parts)}?", err=True):
+        raise UsageError(f"sweep {name!r} is not removed, as you answered no")
     remove(root, name, mlflow=mlflow)
     click.echo(f"removed {', '.join(parts)}")

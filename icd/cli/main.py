@@ -132,7 +132,8 @@ def _run(words: list[str]) -> int:
         _check_names(words)
         code = icd.main(words, prog_name="icd", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # a question was not answered
+        _say("INTERRUPTED", "stopped before anything was done")
         return 130
     except click.exceptions.NoArgsIsHelpError as error:  # a group without a verb; its message is the help
         click.echo(error.format_message(), err=True)

@@ -35,7 +35,7 @@ class _Shown:
     live: Any = None  # that, while it is shown
 
     def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream, highlight=False, soft_wrap=True, emoji=False)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

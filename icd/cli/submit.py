@@ -82,20 +82,18 @@ def _option_words(option: click.Option, value: Any) -> list[str]:
 
 def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Check the sweep in a file as the verb would, and read it; gives the sweep's name and the job's variables."""
-    import yaml
-
     from icd.config.read_sweep import read_sweep
-    from icd.config.yaml import read_yaml
+    from icd.config.yaml import parse_yaml, read_yaml, yaml_text
 
-    changes = [*params["overrides"], *(f"name={name}" for name in [params.get("name")] if name)]
+    changes = [*params["overrides"], *(f"name={json.dumps(name)}" for name in [params.get("name")] if name)]
     document = read_yaml(file, changes)
     if verb == "benchmark":
         from icd.results.benchmark import entries
 
         entries(document)
     text, plain = file.read_text(encoding="utf-8"), read_yaml(file).data
-    if "plugins" in plain:  # their text travels with the file's
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    if parse_yaml(text, str(file)).data != plain:  # what it extends and the text of plugins travel with it
+        text = yaml_text(plain, allow_unicode=True)
     if len(text.encode()) > _MOST:
         raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
     return read_sweep(document).name, {FILE_VARIABLE: text}

@@ -65,7 +65,7 @@ def _run(begin: "Callable[..., SweepResult]", options: dict[str, Any], *, as_jso
     with driving(options) as shown:
         result = begin(report=write_report, **shown)
     status = search.status(result.name, root=root)
-    hints = _where_to_look(result, root, several_pairs=status.ranked is not None)
+    hints = _where_to_look(result, status, root)
     write(_told(result, status), [*status_lines(status, result.records), "", *hints], as_json=as_json)
     if result.pending:
         logger.warning("%s for MLflow: '%s'", runs_wait(result.pending), pasted(root, "sync", result.name))
@@ -97,18 +97,19 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     }
 
 
-def _where_to_look(result: "SweepResult", root: Path, *, several_pairs: bool) -> list[str]:
+def _where_to_look(result: "SweepResult", status: "SweepStatus", root: Path) -> list[str]:
     from icd.search.study.sweep_index import pasted
 
     name = result.name
-    best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed')}"
+    one = ["--trial", "N"] if len(status.directions) > 1 else []  # of several objectives somebody has to choose
+    best = f"take the best:   {pasted(root, 'export', name, '-o', 'best.yaml', '--unconfirmed', *one)}"
     pairs = f"compare it:      {pasted(root, 'compare', '--pairs', name, 'ONE', 'OTHER', '...')}"
     return [
         f"look at it:      {pasted(root, 'ui', name)}",
         f"list its trials: {pasted(root, 'trials', name)}",
         f"read about it:   {pasted(root, 'report', name)}",
         f"confirm it:      {pasted(root, 'confirm', name)}",
-        pairs if several_pairs else best,
+        pairs if status.ranked is not None else best,
         f"in {result.folder}; MLflow: {result.tracking}",
     ]
 

@@ -1,5 +1,6 @@
 """``icd ui``: MLflow and optuna-dashboard on this machine, for as long as the command runs."""
 
+import http.client
 import importlib.util
 import json
 import logging
@@ -92,4 +93,6 @@ def _leaderboard(base: str, name: str, sync: str) -> str:
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None
+    except (ValueError, LookupError, TypeError, http.client.HTTPException):  # such as the page of a login
+        raise SetupError(f"{shown} does not answer as MLflow does; check MLFLOW_TRACKING_URI") from None
     return leaderboard_url(shown, str(experiment["experiment_id"]))

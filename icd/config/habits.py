@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
-
 from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_range
-from icd.config.yaml import parse_yaml
+from icd.config.yaml import parse_yaml, yaml_text
 from icd.errors import Problem, did_you_mean
 
 _OLD = ("space", "generalist", "protocol")  # keys of the first files
@@ -51,7 +49,7 @@ def write(path: KeyPath, value: Any) -> str:
 
 def one_line(value: Any) -> str:
     """Write a value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip().removesuffix("\n...")
+    return yaml_text(value, default_flow_style=True, width=10_000).strip().removesuffix("\n...")
 
 
 def about_value(path: KeyPath, value: object, annotation: Any, *, searched: bool = False) -> str:

@@ -3,9 +3,11 @@
 import copy
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from icd.config.document import Document, KeyPath, dotted, full_form
+from icd.config.plugins import with_sources
 from icd.errors import ConfigError, Problem, shorten
 
 _SEGMENT = re.compile(r"(?:^|\.)(?:'([^']+)'|([^.\[\]'=]+))|\[(\d{1,6})\]")
@@ -17,7 +19,8 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
     """Give a copy of the document with ``--set`` assignments applied in order.
 
     The right side is YAML. Mappings on the way are made, lists do not grow. A path goes through ``choices`` without
-    naming it, and into a short form: ``student.pretrained=true`` where the file says ``student: mobilenetv2``.
+    naming it, and into a short form: ``student.pretrained=true`` where the file says ``student: mobilenetv2``. Files of
+    plugins are looked for from the current folder.
 
     Raises:
         ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
@@ -37,7 +40,7 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
                 origins.setdefault(path[:end], (_label(assignment), None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
-    return Document(data, document.source, origins, document.problems, document.broken)
+    return with_sources(Document(data, document.source, origins, document.problems, document.broken), Path.cwd())
 
 
 def _label(assignment: str) -> str:

@@ -1,7 +1,7 @@
 """Ranges and choices, as they stand in a sweep's document where a trial has values; imports no torch."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -10,7 +10,7 @@ from icd.config.document import KeyPath
 from icd.fields import Checked, FieldProblem
 
 GONE: Any = object()  # what is left of a part of a template that is left out
-_MOST_VALUES = 100_000  # of a stepped range
+MOST_VALUES = 100_000  # of a stepped range, and points of a grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class Interval(Checked):
             return
         low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
         steps = (high - low) / step
-        if steps > _MOST_VALUES:
-            yield FieldProblem("step", f"must leave at most {_MOST_VALUES} values", self.step)
+        if steps > MOST_VALUES:
+            yield FieldProblem("step", f"must leave at most {MOST_VALUES} values", self.step)
         elif steps != int(steps):
             nearest = low + int(steps) * step
             rule = f"must be low plus a whole number of steps ({step}), such as {nearest} or {nearest + step}"
@@ -46,12 +46,18 @@ class Interval(Checked):
         """Whether it holds finitely many numbers to a grid: steps, or whole numbers."""
         return self.step is not None or self.integer
 
-    def values(self) -> tuple[float, ...]:
+    @property
+    def count(self) -> int:
+        """How many numbers a finite interval holds."""
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step or 1))
+        return int((high - low) / step) + 1
+
+    def values(self) -> Sequence[float]:
         """Every number of a finite interval, ascending; exact where the file's decimals are (0.1 + 2 * 0.1 is 0.3)."""
         if self.integer:
-            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
-        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        return tuple(float(low + index * step) for index in range(int((high - low) / step) + 1))
+            return range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        return tuple(float(low + index * step) for index in range(self.count))
 
     def to_data(self) -> dict[str, Any]:
         """Write it as a file has it."""

@@ -56,10 +56,10 @@ class _SweepReader(TemplateReader):
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
         name = str(data.get("name") or "")
-        if not name and not self.misspelt("name"):
-            self.refuse(("name",), MISSING_KEY)
-        elif name:
+        if data.get("name") is not None:
             self.value(NAME, data["name"], ("name",))
+        elif not self.misspelt("name"):
+            self.refuse(("name",), MISSING_KEY)
         search = {} if data.get("search") is None else data["search"]
         if not isinstance(search, dict):
             self.note(("search",), MAPPING, value=search)
@@ -178,7 +178,7 @@ class _SweepReader(TemplateReader):
             self.note(path, "unknown recipe", value=item, hint=meant(item, list(PAPER_ROWS)))
             return None
         # A row of the paper may be called what no sweep is called.
-        label = str if item.get("label") in PAPER_ROWS else NAME
+        label = str if item.get("label") in list(PAPER_ROWS) else NAME
         self.fields(Baseline, item, path, {"label": label}, also=_CHANGES)
         changes = {name: value for name, value in item.items() if name != "label" and value is not None}
         return Baseline(label=item["label"], changes=changes) if self.right(path) else None

@@ -84,6 +84,10 @@ class TemplateReader(Reader):
         for index, (name, item) in enumerate(pairs):
             option, where = self._option(index, name, item, path)
             own = (*place, *where) if where[:1] != ("choices",) else (*place[:-1], *where)
+            if is_range(option) and path[-1] not in WEIGHTS:
+                rule = "an option is a value: a parameter has either choices or one range"
+                self.note(own, rule, value=item, hint="give values of that range as options")
+                continue
             read = self.template(option, path, own)
             read = sorted(read) if path[-1] == "scales" and _numbers(read) else read
             if read is WRONG:
@@ -102,7 +106,7 @@ class TemplateReader(Reader):
         key = str(path[-1])
         if name is None and isinstance(item, dict) and len(item) == 1 and key == "method":
             inner = next(iter(item))
-            if inner in PAPER_ROWS or inner in METHODS:
+            if (inner in PAPER_ROWS or inner in METHODS) and isinstance(item[inner], dict | None):
                 return {**full_form(key, inner), **(item[inner] or {})}, (index, inner)
         if name is None:
             return item, (index,)

@@ -91,7 +91,7 @@ class _TrialReader(TrialParts):
             where = (*path, name)
             if is_range(value):
                 rule = "a trial has one value here; 'icd sweep' searches ranges and choices"
-                self.note(where, rule, value=value, hint=write(where, one_value(value)))
+                self.note(where, rule, value=value, hint=write(self.document.place(where), one_value(value)))
                 self.wrong.add(where)
             else:
                 found[name] = self._without_ranges(value, where)

@@ -270,7 +270,7 @@ def _rule(kind: Any, place: KeyPath, item: Any) -> str:
         shown = name if isinstance(place[-1], str) else f"{name}[{place[-1]}]"
         return next(bound.rule(shown) for bound in ranges_of(kind) if not bound.holds(item["input"]))
     if kind is NAME:
-        return NAME_RULE
+        return "must be text: quote it" if isinstance(item["input"], int | float) else NAME_RULE
     if item["type"] == "literal_error":
         return f"{name} must be one of {', '.join(repr(choice) for choice in choices_of(kind))}"
     said: str = item["msg"][:1].lower() + item["msg"][1:]

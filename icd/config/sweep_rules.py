@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from icd.config.document import KeyPath
 from icd.config.habits import write
-from icd.config.ranges import Choice, ScaleWeights
+from icd.config.ranges import MOST_VALUES, Choice, ScaleWeights
 from icd.config.read_template import TemplateReader
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
@@ -95,8 +95,11 @@ def _sampler(known: TemplateReader, sweep: SweepConfig) -> None:
     rows = dimensions(sweep.template)
     if name == "grid":
         endless = [row.name for row in rows if row.kind == "float" and " step " not in row.values]
-        if size(sweep.template) is None:
+        if (count := size(sweep.template)) is None:
             known.note(_SAMPLER, f"a grid needs a step or choices for {', '.join(endless)}", value="grid")
+        elif count > MOST_VALUES:
+            rule = f"a grid has at most {MOST_VALUES} points, and this space has {count}"
+            known.note(_SAMPLER, rule, value="grid", hint="give larger steps, or take auto")
         return
     conditional = [row.name for row in rows if row.condition]
     categorical = [row.name for row in rows if row.options is not None and row.options > 1]

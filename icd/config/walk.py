@@ -100,7 +100,7 @@ def points(template: Mapping[str, Any]) -> Iterator[Params]:
 def size(template: Any) -> int | None:
     """Count the points of a space; None for a space with a range that has no step."""
     if isinstance(template, Interval):
-        return len(template.values()) if template.finite else None
+        return template.count if template.finite else None
     if isinstance(template, Choice | Mapping | list):
         inner = template.options if isinstance(template, Choice) else template
         sizes = [size(item) for item in (inner.values() if isinstance(inner, Mapping) else inner)]

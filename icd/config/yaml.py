@@ -68,6 +68,24 @@ for _tag, _pattern in {
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that the loader above, or one of YAML 1.1, would read as something else; writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _first, _rows in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _compiled in _rows:
+        _Dumper.add_implicit_resolver(_tag, _compiled, None if _first is None else [_first])
+
+
+def yaml_text(data: Any, **layout: Any) -> str:
+    """Write plain data as YAML that ``parse_yaml`` reads as the same data; ``layout`` is for PyYAML's ``dump``."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, **layout)
+    return text
+
+
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> Document:
     """Read a YAML file, and the file that it extends, with ``--set`` overrides laid over it.
 

@@ -8,6 +8,7 @@ The functions here are the verbs of the command for Python and notebooks; import
 """
 
 import copy
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -248,7 +249,7 @@ def _document(source: Source, overrides: Sequence[str], name: str | None) -> "Do
         document = with_ambient(with_sources(Document(copy.deepcopy(dict(source)), "sweep"), Path.cwd()))
     else:
         document = read_yaml(Path(source))
-    words = [*overrides, *([] if name is None else [f"name={name}"])]
+    words = [*overrides, *([] if name is None else [f"name={json.dumps(name)}"])]
     return apply_overrides(document, words) if words else document
 
 

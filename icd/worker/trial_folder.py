@@ -14,9 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from icd.config.trial import TrialConfig, differences, plain_data
+from icd.config.yaml import parse_yaml, yaml_text
 from icd.data.split import Split
 from icd.errors import Interrupted, StateError
 from icd.models import Network
@@ -37,12 +36,12 @@ def claim(folder: Path, config: TrialConfig, *, resume: bool) -> None:
     name, path = folder.name, folder / "config.yaml"
     if not path.exists():
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        text = f"# key {config.key()}\n" + yaml.safe_dump(config.to_data(), sort_keys=False)
+        text = f"# key {config.key()}\n" + yaml_text(config.to_data())
         write_durably(path, text.encode())
         return
     text = path.read_text()
     if text.splitlines()[:1] != [f"# key {config.key()}"]:
-        changed = differences(yaml.safe_load(text), config.to_data()) or ["nothing that the file shows"]
+        changed = differences(parse_yaml(text, str(path)).data, config.to_data()) or ["nothing that the file shows"]
         raise StateError(f"trial {name!r} has another configuration; use --name or undo: " + "; ".join(changed))
     begun = any((folder / "checkpoints").glob("epoch-*.ckpt"))
     if begun and not resume and not (folder / "result.json").exists():

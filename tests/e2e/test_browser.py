@@ -54,7 +54,7 @@ def test_the_leaderboard_shows_complete_trials_best_first(shown: Shown, tmp_path
     lines = text.splitlines()
     assert "Which scale weights distil resnet32x4 into resnet8x4 best on CIFAR-100?" in text
     assert "Model registry" in lines  # the menu of training, not of chat models
-    assert {"val/top1", "base_loss", "scales", "w_1", "w_2", "w_4", "dkd.beta", "nkd.gamma"} <= set(lines)
+    assert {"final/val/top1", "base_loss", "scales", "w_1", "w_2", "w_4", "dkd.beta", "nkd.gamma"} <= set(lines)
     assert {"73.59", "s1+s2+s4", "dkd", "ldrld"} <= set(lines)
     # The best of the complete trials; 0005 was pruned, 0013 failed.
     names = [line for line in lines if re.fullmatch(r"00\d\d \w+ [s124+]+", line)]

@@ -55,6 +55,11 @@ def test_what_is_shown(undisturbed_pairs: Path, command: Command) -> None:
     assert (told["ranked"], told["best"]["number"]) == ("mean", rows[0]["number"])
     header = command("trials", "crash", "--csv", "--root", undisturbed_pairs).out.splitlines()[0]
     assert header.startswith("number,state,val/top1,rank,members_small,members_large,last,")
+    number = rows[0]["number"]
+    logs = command("logs", "crash", number, "--root", undisturbed_pairs).out
+    assert ("small epoch 1  " in logs, "large epoch 1  " in logs) == (True, True)
+    shown = json.loads(command("show", "crash", number, "--json", "--root", undisturbed_pairs).out)
+    assert {name: config["student"]["arch"] for name, config in shown["config"].items()}.keys() == {"small", "large"}
     page = undisturbed_pairs / "page.html"
     assert command("report", "crash", "--root", undisturbed_pairs, "-o", page).code == 0
     assert "the mean rank over 2 pairs (maximize val/top1)" in page.read_text()

@@ -231,6 +231,15 @@ def test_what_a_plugin_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     assert "hello from the plugin" in done.stderr
 
 
+def test_a_plugin_that_an_override_names_is_kept_by_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plugin(tmp_path)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep_document(tmp_path / "images.npz", [])))
+    monkeypatch.chdir(tmp_path)
+    document = read_yaml(file, ["plugins=[./my_loss.py]"])
+    assert [(item["name"], "source" in item) for item in document.data["plugins"]] == [("my_loss.py", True)]
+
+
 def test_a_job_gets_the_text_of_plugins_with_its_file(tmp_path: Path) -> None:
     plugin = write_plugin(tmp_path)
     file = tmp_path / "sweep.yaml"

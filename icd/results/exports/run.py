@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from icd import __version__
+from icd.config.yaml import yaml_text
 from icd.errors import CheckpointError
 from icd.results.exports.winner import Winner
 from icd.results.templating import rendered
@@ -125,13 +124,13 @@ def text_of(run: ExportRun, weights: str) -> str:
     """Write the configuration file; numbers and origin stand in its comments."""
     header = f"# Trial {run.provenance['trial']} of sweep {run.provenance['study']}; weights in {weights}."
     parts = [header, *(f"# {name}: {value}" for name, value in run.provenance.items())]
-    parts.append(yaml.safe_dump(run.config.to_data(), sort_keys=False).rstrip())
+    parts.append(yaml_text(run.config.to_data()).rstrip())
     if run.fingerprint is not None:
         parts.append(
             "# Losses of the first steps: 'icd train' compares its own with them; no part of the configuration."
         )
         noted = {"fingerprint": dict(run.fingerprint)}
-        parts.append(yaml.safe_dump(noted, sort_keys=False, default_flow_style=None, width=116).rstrip())
+        parts.append(yaml_text(noted, default_flow_style=None, width=116).rstrip())
     return "\n".join(parts) + "\n"
 
 
@@ -155,7 +154,7 @@ def card_of(run: ExportRun, sample: "Sample", differences: Mapping[str, float], 
     A confirmed run has the mean over its seeds as its result, and says on how many. ``differences`` are the largest of
     a logit between each program and the student on the sample; ``again`` is the command that trains it again.
     """
-    method = yaml.safe_dump(run.config.to_data()["method"], sort_keys=False).strip()
+    method = yaml_text(run.config.to_data()["method"]).strip()
     values = {"config": run.config, "winner": run.winner, "method": method, "sample": sample, "again": again}
     more = {"differences": differences, "num_classes": num_classes, "views": run.config.training.augmentation}
     return rendered("card.md.j2", run=run, **values, **more)

@@ -3,9 +3,8 @@
 import time
 from pathlib import Path
 
-import yaml
-
 from icd import __version__
+from icd.config.yaml import yaml_text
 from icd.errors import SetupError
 from icd.results import tables
 from icd.results.report import figures, rows
@@ -47,7 +46,7 @@ def page_of(facts: Facts) -> str:
         counts=counts_of(facts.records),
         dead=dead_kinds(facts.records),
         mixed_cost=mixed_cost(facts.metrics, uses(facts.records)),
-        document=yaml.safe_dump(dict(facts.document), sort_keys=False, allow_unicode=True),
+        document=yaml_text(dict(facts.document), allow_unicode=True),
         figures=figures,
         tables=tables,
         rows=rows,

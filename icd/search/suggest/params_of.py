@@ -47,6 +47,8 @@ def holds(node: Interval | Choice, value: Any) -> bool:
         return canonical(value) in [canonical(option) for option in node.options if not is_node(option)]
     if isinstance(value, bool) or not isinstance(value, int | float) or not node.low <= value <= node.high:
         return False
+    if node.integer:
+        return value == int(value) and int(value) in node.values()
     return not node.finite or any(math.isclose(value, other, rel_tol=1e-9) for other in node.values())
 
 

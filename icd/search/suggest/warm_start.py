@@ -173,4 +173,4 @@ def _same(option: Any, value: Any) -> bool:
 
 def _epochs(node: Any, value: int) -> int:
     """Epochs are this sweep's: the other's where it may have them, else the most there are."""
-    return value if holds(node, value) else max(node.options if isinstance(node, Choice) else node.values())
+    return value if holds(node, value) else max(node.options if isinstance(node, Choice) else node.values()[-1:])

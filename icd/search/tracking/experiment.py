@@ -144,8 +144,8 @@ class Experiment:
         told = {}
         if view.note:
             told[NOTE_TAG] = note_text(view.note, self.uri, self.id)
-        if view.params and view.key != SUMMARY and VIEW_TAG not in self._tags:
-            told[VIEW_TAG] = view_value(list(view.params), "val/top1", view.start_ms)
+        if view.sorted_by and VIEW_TAG not in self._tags:
+            told[VIEW_TAG] = view_value(list(view.params), view.sorted_by, view.start_ms, ascending=view.ascending)
         for name, value in told.items():
             if self._tags.get(name) != value:
                 self._try(view.key, name, partial(self.client.set_experiment_tag, self.id, name, value))

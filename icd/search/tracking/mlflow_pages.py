@@ -34,7 +34,7 @@ def _base(uri: str) -> str:
     return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
-def view_value(params: Sequence[str], metric: str, time_ms: int) -> str:
+def view_value(params: Sequence[str], metric: str, time_ms: int, *, ascending: bool) -> str:
     """Write the saved view as MLflow 3.17 stores it in an experiment's tag.
 
     The format is MLflow's own and undocumented: a later version may ignore it, which costs the columns, no data.
@@ -43,7 +43,7 @@ def view_value(params: Sequence[str], metric: str, time_ms: int) -> str:
     state = {
         "searchFilter": "tags.state = 'complete'",
         "orderByKey": f"metrics.`{metric}`",
-        "orderByAsc": False,
+        "orderByAsc": ascending,
         "selectedColumns": [*columns, "attributes.`Duration`"],
         "lifecycleFilter": "Active",
         "startTime": "ALL",

@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from icd.config.names import shown_params
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
-from icd.config.yaml import Document
+from icd.config.yaml import parse_yaml
 from icd.errors import ConfigError
 from icd.search.core.attempts import trial_folder
 from icd.search.core.dead_terms import noted_terms
@@ -72,6 +70,8 @@ class SweepViews:
             params=row,
             tags=tags,
             rows=self._rows(record.number),
+            sorted_by=f"final/{self.sweep.objectives[0].metric}",
+            ascending=self.sweep.objectives[0].direction == "minimize",
         )
 
     def trial(self, record: TrialRecord) -> RunView:
@@ -98,8 +98,8 @@ class SweepViews:
         """Read what a trial's workers were asked to train; nothing where none of them came so far."""
         paths = [trial_folder(self.folder, number, pair) / "config.yaml" for pair in self._pairs]
         try:
-            return [read_trial(Document(yaml.safe_load(path.read_text()), str(path))) for path in paths]
-        except (OSError, ConfigError, yaml.YAMLError):
+            return [read_trial(parse_yaml(path.read_text(), str(path))) for path in paths]
+        except (OSError, ConfigError):
             return []
 
     def _rows(self, number: int) -> list[Row]:
@@ -158,7 +158,7 @@ class SweepViews:
         return replace(view, tags=tags, totals=totals, artifacts=files, mark=mark, end_ms=end_ms)
 
     def _counts(self, records: Sequence[TrialRecord], top: TrialRecord | None) -> dict[str, float]:
-        searched = [_state(record) for record in records if record.stage == "search"]
+        searched = [record.state for record in records if record.stage == "search"]
         counts = {f"trials/{state}": float(searched.count(state)) for state in ("complete", "pruned", "failed")}
         counts |= {"best/value": top.values[0]} if top is not None else {}
         if found := self._confirmed():

@@ -97,8 +97,8 @@ def test_many_trials_give_summaries(clock: list[float]) -> None:
 def test_announcements_are_not_markup() -> None:
     stream = io.StringIO()
     with LiveDisplay(stream) as display:
-        display.announce("retry [1/3] of trial 4")
-    assert stream.getvalue() == "icd: retry [1/3] of trial 4\n"
+        display.announce("retry [1/3] of trial 4: losses.py:100: no such file")
+    assert stream.getvalue() == "icd: retry [1/3] of trial 4: losses.py:100: no such file\n"
 
 
 @pytest.mark.usefixtures("clock")

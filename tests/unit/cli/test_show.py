@@ -16,6 +16,7 @@ def test_columns() -> None:
         "10  bcdef       -",
     ]
     assert columns(["n"], []) == ["n"]
+    assert columns(["n"], [[12345.6], [1e15]])[1:] == ["12346", "1e+15"]
 
 
 def test_sizes_have_three_digits_and_a_unit() -> None:

@@ -17,6 +17,7 @@ from icd.cli.main import icd
 from icd.cli.outcomes import export
 from icd.cli.submit import FILE_VARIABLE, MARK, connect, entry, follow, read_file, words_of
 from icd.cli.sweep import resume, sweep
+from icd.config.yaml import parse_yaml, read_yaml
 from icd.errors import ConfigError, SetupError, UsageError
 
 QUICKSTART = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
@@ -86,6 +87,21 @@ def test_a_bad_file_is_refused_here(tmp_path: Path) -> None:
     path.write_text(QUICKSTART.read_text() + "# filler\n" * 20_000)
     with pytest.raises(UsageError, match="too large for a job"):
         read_file("sweep", path, {"overrides": ()})
+
+
+def test_a_file_travels_with_the_one_that_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(QUICKSTART.read_text())
+    path = tmp_path / "longer.yaml"
+    path.write_text("extends: base.yaml\nname: longer\ntraining: {epochs: 9}\n")
+    name, variables = read_file("sweep", path, {"overrides": ()})
+    assert name == "longer"
+    assert parse_yaml(variables[FILE_VARIABLE], "job").data == read_yaml(path).data
+
+
+def test_a_name_is_text_whatever_it_looks_like() -> None:
+    assert read_file("sweep", QUICKSTART, {"overrides": (), "name": "2026"})[0] == "2026"
+    with pytest.raises(ConfigError, match="name: must be 1 to 64 letters"):
+        read_file("sweep", QUICKSTART, {"overrides": (), "name": "x #y"})
 
 
 @pytest.fixture

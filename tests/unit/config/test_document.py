@@ -15,7 +15,7 @@ from icd.config.habits import is_sweep
 from icd.config.json_schema import Kind, schema_of, text_of
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.yaml import apply_overrides, parse_yaml, read_yaml
+from icd.config.yaml import apply_overrides, parse_yaml, read_yaml, yaml_text
 from icd.errors import ConfigError
 from tests.unit.config.test_sweep_good import SHIPPED
 
@@ -90,6 +90,12 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
     assert parse_yaml(f"a: {text}", "x").data == {"a": value}
+
+
+def test_text_that_looks_like_something_else_comes_back_as_text() -> None:
+    words = ["12e34", "1e3", "0o17", "0x1F", ".5", "1_000", "no", "null", "~", "", "2026-01-01", "=", "a: b", "été"]
+    data = {"words": words, "numbers": [1e-5, 1e300, 3, -0.5, float("inf")], "again": words, "flags": [True, None]}
+    assert parse_yaml(yaml_text(data), "x").data == data
 
 
 def test_bad_keys_are_told_with_everything_else() -> None:
@@ -174,6 +180,17 @@ def test_a_range_in_a_trial_is_told_with_a_value() -> None:
         read_trial(parse_yaml(text, "x.yaml"))
     hints = [problem.hint for problem in caught.value.problems]
     assert hints == ["write method.cluster_weight: 1", "write seed: 3"]
+
+
+def test_a_hint_names_the_place_in_the_sweep_of_what_a_trial_has_wrong() -> None:
+    text = (
+        "name: x\nteacher: resnet20\nstudent: resnet8\nmethod: {recipe: iCD-KD, cluster_weight: {low: 1, high: 2}}\n"
+        "search:\n  enqueue: [{label: a, method: {recipe: iCD-KD, cluster_weight: {low: 1, high: 2}}}]\n"
+        "  budget: {trials: 9}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(parse_yaml(text, "x.yaml"))
+    assert [problem.hint for problem in caught.value.problems] == ["write search.enqueue[0].method.cluster_weight: 1"]
 
 
 # Habits of other tools: following the hint makes the file valid

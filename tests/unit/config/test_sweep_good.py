@@ -21,6 +21,7 @@ from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
 from icd.results.report.rows import best_trials
 from icd.search.core.records import TrialRecord
+from icd.search.suggest import params_of
 from icd.search.suggest.flat_row import FlatRow
 from icd.search.sweep_status import flat_rows
 from tests.documents import document_of
@@ -224,6 +225,13 @@ def test_points_of_a_grid_come_in_one_order() -> None:
         0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0
     ]  # fmt: skip
     assert isinstance(config.template["method"]["scales"], Choice)
+
+
+def test_a_range_of_very_many_whole_numbers_is_counted_without_listing_them() -> None:
+    config = sweep("seed: {low: 0, high: 9223372036854775807}")
+    assert size(config.template) == 2**63
+    assert params_of.holds(config.template["seed"], 2**62)
+    assert not params_of.holds(config.template["seed"], -1)
 
 
 def test_weights_are_asked_where_two_matter() -> None:

@@ -1,7 +1,10 @@
 """What MLflow should hold of a sweep follows from its study and its folders alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from icd.search.study.ledger import Ledger
 from icd.search.tracking.run_view import SUMMARY, RunView, name_is_taken
@@ -66,6 +69,29 @@ def test_the_summary_changes_its_mark_with_what_it_shows(tmp_path: Path) -> None
     second = all_of(hand)[SUMMARY]
     assert second.mark != first.mark
     assert (second.totals, second.artifacts) == (first.totals, ["report.html"])
+
+
+def test_only_trials_that_failed_are_counted_as_failed(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, budget={"trials": 2})
+    hand.finish()
+    records = hand.ledger.records()
+    others = [replace(records[0], state=state) for state in ("failed", "duplicate", "retried", "interrupted")]
+    summary = SweepViews(hand.sweep, hand.space, hand.ledger.attributes, hand.folder).summary(
+        [*records, *others], driven=False
+    )
+    assert summary.totals is not None
+    counts = {name: count for name, count in summary.totals.metrics.items() if name.startswith("trials/")}
+    assert counts == {"trials/complete": 2.0, "trials/pruned": 0.0, "trials/failed": 1.0}
+
+
+@pytest.mark.parametrize(("metric", "ascending"), [("val/top1", False), ("val/loss", True)])
+def test_the_leaderboard_is_sorted_by_the_objective(tmp_path: Path, metric: str, ascending: bool) -> None:
+    hand = Hand(tmp_path, budget={"trials": 1}, objective=metric)
+    hand.finish()
+    view = all_of(hand)["0000"]
+    assert (view.sorted_by, view.ascending) == (f"final/{metric}", ascending)
+    assert view.totals is not None
+    assert view.sorted_by in view.totals.metrics
 
 
 def test_each_arm_is_a_run_with_mean_spread_and_interval(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The tables of recorded curves: which pairs count, and what a short schedule foretells."""
+
+import json
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import recorded
+
+LONG = [[1.0, 3.0, 90.0], [2.0, 2.0, 80.0], [3.0, 1.0, 79.8]]
+
+
+def table_of(path: Path, curves: list[list[float]], ends: list[str] | None = None) -> Path:
+    rows = [
+        {"parameters": {"training.lr": place}, "top1": curve, "end": (ends or ["complete"] * len(curves))[place]}
+        for place, curve in enumerate(curves)
+    ]
+    path.write_text(json.dumps({"name": "pair", "metric": "val/top1", "curves": rows}))
+    return path
+
+
+def test_pairs_in_order_are_counted_among_those_far_enough_apart(tmp_path: Path) -> None:
+    table = recorded.RecordedCurves.read(table_of(tmp_path / "long.json", LONG))
+    assert table.concordance(table.after(1 / 3)) == (0.0, 3)
+    assert table.concordance(table.after(2 / 3)) == (1.0, 3)
+    assert table.concordance([5.0, 5.0, 6.0], apart=1.0) == (0.25, 2)  # a tie counts half; 80 and 79.8 are too close
+
+
+def test_trainings_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "long.json", LONG, ["complete", "gpu", "complete"])
+    assert [curve for _, curve in recorded.RecordedCurves.read(path).curves] == [LONG[0], LONG[2]]
+
+
+def test_a_short_table_is_matched_by_its_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = table_of(tmp_path / "long.json", LONG)
+    short = table_of(tmp_path / "short.json", [[70.0], [60.0]], ["complete", "complete"])
+    assert recorded.main([str(long), "--short", str(short)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "short.json: 2 trainings that both tables have" in printed
+    assert printed[-2].startswith("| epoch 1 of 3 | 0.00 (1)")
+    assert printed[-1].startswith("| end of a schedule of 1 | 1.00 (1)")
+
+
+def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
+    table = recorded.RecordedCurves.read(table_of(tmp_path / "long.json", LONG))
+    pruner = optuna.pruners.ThresholdPruner(lower=2.5)
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.GridSampler({"row": [0, 1, 2]}), pruner=pruner
+    )
+    study.optimize(table.objective, n_trials=3)
+    assert [trial.state.name for trial in study.trials if trial.params["row"] < 2] == ["PRUNED", "PRUNED"]
