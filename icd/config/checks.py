@@ -11,7 +11,7 @@ from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConf
 from icd.data import DATASETS, views_problem
 from icd.errors import ConfigError
 from icd.losses import DecoupledKD, LocalRelations, NormalizedKD, RefinedLogits
-from icd.methods import METHODS, CellDistillation, Method
+from icd.methods import METHODS, CellDistillation, ContrastiveRepresentation, Method
 from icd.models import MODELS, Stem, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
@@ -80,8 +80,8 @@ def _check_data(known: TrialParts) -> None:
         if wrong := views_problem(images.name, training.augmentation, row.image_size):
             note(where, wrong.rule, value=wrong.value, hint=wrong.hint)
     if images.num_classes is not None and known.right(("data", "name")):
-        for rule, value in class_problems(known.method, images.num_classes):
-            note(("method", "base_loss", "ldrld", "k"), rule, value=value)
+        for place, rule, value in class_problems(known.method, images.num_classes):
+            note(place, rule, value=value)
 
 
 def _check_teacher(known: TrialParts) -> None:
@@ -142,11 +142,15 @@ def _check_maps(known: TrialParts, networks: Mapping[str, Any]) -> None:
             )
 
 
-def class_problems(method: Method | None, num_classes: int) -> list[tuple[str, object]]:
-    """What a method asks of the number of classes; known for some data sets only after reading them."""
+def class_problems(method: Method | None, num_classes: int) -> list[tuple[KeyPath, str, object]]:
+    """What a method asks of the number of classes, with its place; known for some data sets only after reading them."""
     base_loss = getattr(method, "base_loss", None)
     if isinstance(base_loss, LocalRelations) and base_loss.k > num_classes:
-        return [(f"k <= number of classes ({num_classes}) must hold", base_loss.k)]
+        return [
+            (("method", "base_loss", "ldrld", "k"), f"k <= number of classes ({num_classes}) must hold", base_loss.k)
+        ]
+    if isinstance(method, ContrastiveRepresentation) and num_classes < 2:
+        return [(("method",), "CRD contrasts an image with those of other classes and needs two at least", num_classes)]
     return []
 
 

@@ -33,7 +33,6 @@ _TAN_HALF = 0.1316524975873958  # tan(7.5 deg): a digit turns by up to 15 degree
 _NOISE = 0.2  # grey levels for one unit of noise: a standard deviation of about 21 levels
 _ONE_IN = 5  # one in five source digits is kept for the test set
 _CHUNK = 100  # images made at a time, so that the arrays of a chunk stay in the processor's cache
-_DIGITS = 5  # stream of random numbers, see views.py
 
 FloatArray = NDArray[np.float64]
 
@@ -67,7 +66,7 @@ def _draw_images(numbers_N: NDArray[np.int64], image_seed: int, test: bool) -> N
 
     def chances(purpose: int, count: int) -> FloatArray:
         """Numbers in [0, 1), [N, count]."""
-        return counter.uniform(_DIGITS, image_seed, test, purpose, numbers_N[:, None], np.arange(count))
+        return counter.uniform(counter.DIGITS, image_seed, test, purpose, numbers_N[:, None], np.arange(count))
 
     image_NCHW = 0.6 * _grounds(chances(1, 8))
     fields = (image_NCHW[..., :_FIELD_W], image_NCHW[..., -_FIELD_W:])
@@ -75,7 +74,7 @@ def _draw_images(numbers_N: NDArray[np.int64], image_seed: int, test: bool) -> N
         ink_NHF = _inks(digits_N, chances(2 + place, 6), leftmost=place == 0, test=test)
         colour_NC = 1.0 - 0.6 * chances(4 + place, 3)
         field_NCHF += ink_NHF[:, None] * (colour_NC[:, :, None, None] - field_NCHF)
-    noise_NCHW = _noise((_DIGITS, image_seed, test, 6), numbers_N)
+    noise_NCHW = _noise((counter.DIGITS, image_seed, test, 6), numbers_N)
     return np.clip(np.floor(image_NCHW * 255.0 + noise_NCHW), 0, 255).astype(np.uint8)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from icd.data.decode import IMAGE_SUFFIXES
 from icd.data.images import FileImages, decoded
-from icd.data.split import Request, Rgb, Split, make_split
+from icd.data.split import Request, Split, make_split
 from icd.data.views import Identity
 from icd.errors import DataError
 
@@ -20,7 +20,7 @@ _SYSTEM = frozenset(
 )
 _HIDDEN = "hidden or of the system"
 _TINY_SIDE, _TINY_FOLDER, _ANNOTATIONS = 64, "tiny-imagenet-200", "val_annotations.txt"
-_TINY_RGB: dict[str, Rgb] = {"mean": (0.4802, 0.4481, 0.3975), "std": (0.2302, 0.2265, 0.2262)}
+_TINY_MEAN, _TINY_STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)
 
 
 def load_imagefolder(request: Request) -> Split:
@@ -57,8 +57,8 @@ def load_tiny_imagenet(request: Request) -> Split:
         raise DataError(f"tiny_imagenet: {folder} must have train/CLASS/* and val; unpack the data set in {root}")
     images, test = images_by_class(folder, "train", class_names), _tiny_test_files(folder, class_names)
     views = Identity(size=_TINY_SIDE)
-    train = decoded(images, views)
-    return make_split(request, "tiny_imagenet", train, lambda: decoded(test, views), class_names, **_TINY_RGB)
+    train, closed = decoded(images, views), lambda: decoded(test, views)
+    return make_split(request, "tiny_imagenet", train, closed, class_names, mean=_TINY_MEAN, std=_TINY_STD)
 
 
 def _tiny_test_files(folder: Path, class_names: tuple[str, ...]) -> FileImages:
@@ -84,6 +84,8 @@ def load_cub200(request: Request) -> Split:
         raise DataError(f"cub200: no images.txt in {root} or {root / 'CUB_200_2011'}; unpack CUB_200_2011.tgz there")
     class_names, names, labels_N, is_train_N = _cub_lists(folder)
     images = FileImages.found(folder / "images", names, labels_N)
+    if is_train_N.all():
+        raise DataError(f"{folder / 'train_test_split.txt'}: must leave images to test on; unpack the data set again")
     train, test = images.subset(np.flatnonzero(is_train_N)), images.subset(np.flatnonzero(~is_train_N))
     return make_split(request, "cub200", train, lambda: test, class_names)
 
@@ -162,7 +164,8 @@ def _divided(folder: Path) -> tuple[list[Path], Counter[str]]:
         if any(_is_hidden(name) for name in file.relative_to(folder).parts):
             others[_HIDDEN] += 1
         elif file.is_dir():
-            continue
+            if file.is_symlink():  # not followed: it may lead back to where it is
+                others["linking to a folder"] += 1
         elif suffix in IMAGE_SUFFIXES:
             files.append(file)
         else:
@@ -181,6 +184,8 @@ def lines(file: Path, num_columns: int) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); unpack the data set again") from error
     rows = [line.split(maxsplit=num_columns - 1) for line in text.splitlines() if line.strip()]
+    if not rows:
+        raise DataError(f"{file}: has no line; unpack the data set again")
     for number, row in enumerate(rows, start=1):
         if len(row) != num_columns:
             raise DataError(f"{file}:{number}: must have {num_columns} columns, but got {len(row)}; unpack it again")

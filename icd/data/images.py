@@ -100,7 +100,7 @@ class FileImages:
     sizes_N: NDArray[np.int64]
     labels_N: Tensor
     skipped: str = ""
-    _held: "dict[tuple[int, torch.device], ArrayImages]" = field(default_factory=dict, repr=False)
+    _held: "dict[tuple[int, bool, torch.device], ArrayImages]" = field(default_factory=dict, repr=False)
     _holding: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -141,17 +141,14 @@ class FileImages:
         """Give itself: the pixels of files travel batch by batch."""
         return self
 
-    def decode(self, index: int) -> "Image":
-        """Decode one file to RGB; a broken one is a ``DataError`` that names it."""
-        return decode_rgb(self.root / self.names[index])
-
     def source(self, index: int, views: "ViewFamily") -> "Image":
-        """Decode one file as views need it; one of another size is a ``DataError`` where they do not resize."""
-        image, side = self.decode(index), views.source
+        """Decode one file to RGB; a broken one, or one of another size than views that do not resize show, is told."""
+        file, side = self.root / self.names[index], views.source
+        image = decode_rgb(file)
         if views.resizes or image.size == (side, side):
             return image
         rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
-        raise DataError(f"{self.root / self.names[index]}: {rule}; take crop_flip with resize, or resize the file")
+        raise DataError(f"{file}: {rule}; take crop_flip with resize, or resize the file")
 
     def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages | FileImages":
         """Give the images in memory, on a device, where the views bring all to one square and there is room.
@@ -162,10 +159,11 @@ class FileImages:
         if side is None:
             return self
         with self._holding:
-            if (side, device) not in self._held and fits(3 * side * side * len(self), device):
+            key = side, views.resizes, device
+            if key not in self._held and fits(3 * side * side * len(self), device):
                 self._held.clear()  # one copy at a time
-                self._held[side, device] = decoded(self, views, threads).to(device)
-            return self._held.get((side, device), self)
+                self._held[key] = decoded(self, views, threads).to(device)
+            return self._held.get(key, self)
 
 
 ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
@@ -218,7 +216,14 @@ def file_groups(files: FileImages) -> NDArray[np.int64]:
     if int(compared_N.sum()) > _FULLY_COMPARED:
         return np.arange(len(files), dtype=np.int64)
     named = zip(files.names, compared_N.tolist(), strict=True)
-    return _numbered((files.root / name).read_bytes() if compared else name.encode() for name, compared in named)
+    return _numbered(_content(files.root / name) if compared else name.encode() for name, compared in named)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); restore or remove the file") from error
 
 
 def _numbered(contents: Iterable[Any]) -> NDArray[np.int64]:

@@ -5,9 +5,8 @@ Shape key:
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from icd.data.split import Rgb
 from icd.data.views import ViewFamily
 from icd.errors import require
 
+Numbers = NDArray[np.int64]
 _AHEAD = 2  # batches that are being decoded beside the one that is waited for
 
 
@@ -30,15 +30,6 @@ class Batch(NamedTuple):
     images_BCHW: Tensor  # float32, normalised
     labels_B: Tensor  # int64
     indices_B: Tensor  # int64: which images of the set these are
-
-
-class _Asked(NamedTuple):
-    """Which images are shown under which views, and where each batch begins and ends."""
-
-    indices_N: NDArray[np.int64]
-    view_ids_N: NDArray[np.int64] | None
-    views: ViewFamily
-    parts: Sequence[slice]
 
 
 def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -81,13 +72,12 @@ def batches(
     view_ids_N = None if view_ids is None else np.asarray(view_ids, dtype=np.int64)
     require(batch_size >= 1, "batch_size >= 1", batch_size)
     require(view_ids_N is None or view_ids_N.shape == indices_N.shape, f"{len(indices_N)} view ids", view_ids)
-    end = len(indices_N)
-    parts = [slice(first, min(first + batch_size, end)) for first in range(0, end, batch_size)]
-    asked = _Asked(indices_N, view_ids_N, views, parts)
     normaliser = Normaliser(mean, std, torch.device(device), channels_last)
     if isinstance(images, ArrayImages):
-        return _normalised(_from_memory(images, asked), images.labels_N, normaliser)
-    shown = _from_files(images, asked, num_workers, pinned=normaliser.device.type == "cuda")
+        shown = _from_memory(images, indices_N, view_ids_N, views, batch_size)
+    else:
+        pinned = normaliser.device.type == "cuda"
+        shown = _from_files(images, indices_N, view_ids_N, views, batch_size, num_workers, pinned)
     return _normalised(shown, images.labels_N, normaliser)
 
 
@@ -114,42 +104,48 @@ def _normalised(shown: Iterator[tuple[Tensor, Tensor]], labels_N: Tensor, normal
         yield Batch(normaliser(images_BCHW), labels_B, indices_B.to(device, non_blocking=True))
 
 
-def _from_memory(images: ArrayImages, asked: _Asked) -> Iterator[tuple[Tensor, Tensor]]:
-    pixels_NCHW, (indices_N, view_ids_N, views, parts) = images.images_NCHW, asked
+def _from_memory(
+    images: ArrayImages, indices_N: Numbers, view_ids_N: Numbers | None, views: ViewFamily, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    pixels_NCHW = images.images_NCHW
     # The whole epoch's indices go to the device at once: one transfer instead of one for each batch.
     on_device_N = torch.from_numpy(indices_N).to(pixels_NCHW.device)
     ids_N = None if view_ids_N is None else torch.from_numpy(view_ids_N).to(pixels_NCHW.device)
-    for part in parts:
-        indices_B = on_device_N[part]
-        raw_BCHW = pixels_NCHW.index_select(0, indices_B)
-        yield views.evaluate(raw_BCHW) if ids_N is None else views.apply(raw_BCHW, ids_N[part]), indices_B
+    for first in range(0, len(indices_N), batch_size):
+        part = slice(first, first + batch_size)
+        raw_BCHW = pixels_NCHW.index_select(0, on_device_N[part])
+        yield views.evaluate(raw_BCHW) if ids_N is None else views.apply(raw_BCHW, ids_N[part]), on_device_N[part]
 
 
 def _from_files(
-    images: FileImages, asked: _Asked, num_workers: int, *, pinned: bool
+    images: FileImages,
+    indices_N: Numbers,
+    view_ids_N: Numbers | None,
+    views: ViewFamily,
+    batch_size: int,
+    num_workers: int,
+    pinned: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode with threads, a few batches ahead: Pillow and NumPy release the GIL, and nothing has to be started."""
-    indices_N, view_ids_N, views, parts = asked
 
-    def begin(part: slice) -> tuple[Tensor, list[Future[None]]]:
-        shape = (part.stop - part.start, 3, views.size, views.size)
-        shown_BCHW = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-        target_BCHW = shown_BCHW.numpy()
-        return shown_BCHW, [pool.submit(render, target_BCHW, part.start, place) for place in range(len(target_BCHW))]
+    def begin(first: int) -> tuple[Tensor, list[Future[None]]]:
+        places = range(first, min(first + batch_size, len(indices_N)))
+        shown_BCHW = torch.empty(len(places), 3, views.size, views.size, dtype=torch.uint8, pin_memory=pinned)
+        return shown_BCHW, [pool.submit(render, *pair) for pair in zip(shown_BCHW.numpy(), places, strict=True)]
 
-    def render(target_BCHW: NDArray[np.uint8], start: int, place: int) -> None:
-        view_id = None if view_ids_N is None else int(view_ids_N[start + place])
-        target_BCHW[place] = views.render(images.source(int(indices_N[start + place]), views), view_id)
+    def render(target_CHW: NDArray[np.uint8], place: int) -> None:
+        view_id = None if view_ids_N is None else int(view_ids_N[place])
+        target_CHW[:] = views.render(images.source(int(indices_N[place]), views), view_id)
 
     pool, waiting = ThreadPoolExecutor(max(1, num_workers), "icd-decoder"), deque[tuple[Tensor, list[Future[None]]]]()
-    coming = iter(parts)
+    firsts = range(0, len(indices_N), batch_size)
     try:
-        waiting.extend(begin(part) for part in islice(coming, _AHEAD))
-        for part in parts:
+        waiting.extend(map(begin, firsts[:_AHEAD]))
+        for first in firsts:
             shown_BCHW, rendered = waiting.popleft()
-            waiting.extend(begin(following) for following in islice(coming, 1))
+            waiting.extend(map(begin, firsts[_AHEAD + first // batch_size :][:1]))
             for one in rendered:
                 one.result()
-            yield shown_BCHW, torch.from_numpy(indices_N[part])
+            yield shown_BCHW, torch.from_numpy(indices_N[first : first + batch_size])
     finally:
         pool.shutdown(cancel_futures=True)

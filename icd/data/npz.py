@@ -8,7 +8,6 @@ Shape key:
 """
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from icd.data.split import Request, Rgb, Split, make_split
 from icd.errors import DataError
 
 _array = partial(npy.read_array, allow_pickle=False)
-_UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def load(request: Request) -> Split:
@@ -34,27 +32,24 @@ def load(request: Request) -> Split:
     right = names_K.dtype.kind == "U" and names_K.ndim == 1 and len(set(names_K.tolist())) == len(names_K) > 0
     _require(right, file, "class_names", "must be strings [K], different from each other", names_K)
     images = _images(file, "train", len(names_K))
-    side = images.images_NCHW.shape[2]
-    dtype, shape = _read(file, "x_test", _header)
-    _check_images(file, "x_test", dtype, shape)
-    _require(shape[1] == side, file, "x_test", f"images must have x_train's side {side}", shape)
-    dtype, sizes = _read(file, "y_test", _header)
-    _check_integers(file, "y_test", dtype, sizes, shape[0])
+    side, test_side = images.images_NCHW.shape[2], _side(file, "test")
+    _require(test_side == side, file, "x_test", f"images must have x_train's side {side}", test_side)
+    mean, std = _rgb(file, "mean"), _rgb(file, "std")
     return make_split(
         request,
         "npz",
         images,
         lambda: _images(file, "test", len(names_K)),
         class_names=names_K.tolist(),
-        mean=_rgb(file, "mean", CIFAR100_MEAN),
-        std=_rgb(file, "std", CIFAR100_STD),
+        mean=mean or CIFAR100_MEAN,
+        std=std or CIFAR100_STD,
+        more=[f"{name} {values}" for name, values in (("mean", mean), ("std", std)) if values],
     )
 
 
 def _images(file: Path, part: str, num_classes: int) -> ArrayImages:
+    _side(file, part)
     images_NHWC, labels_N = _read(file, f"x_{part}"), _read(file, f"y_{part}")
-    _check_images(file, f"x_{part}", images_NHWC.dtype, images_NHWC.shape)
-    _check_integers(file, f"y_{part}", labels_N.dtype, labels_N.shape, len(images_NHWC))
     wrong_N = labels_N[(labels_N < 0) | (labels_N >= num_classes)]
     rule = f"labels must be in 0..{num_classes - 1} (class_names has {num_classes})"
     _require(not len(wrong_N), file, f"y_{part}", rule, "".join(map(str, wrong_N[:1])))
@@ -62,20 +57,21 @@ def _images(file: Path, part: str, num_classes: int) -> ArrayImages:
     return ArrayImages(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N.astype(np.int64)))
 
 
-def _check_images(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+def _side(file: Path, part: str) -> int:
+    """Check types and shapes of a part, of which only headers are read; gives the side of its images."""
+    dtype, shape = _read(file, f"x_{part}", _header)
     good = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and 0 not in shape
-    _require(good, file, name, "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
+    _require(good, file, f"x_{part}", "must be uint8 [N, H, W, 3] with H == W", f"{dtype} {list(shape)}")
+    dtype, sizes = _read(file, f"y_{part}", _header)
+    good, rule = dtype.kind in "iu" and sizes == shape[:1], f"must be integers [{shape[0]}], one for each image"
+    _require(good, file, f"y_{part}", rule, f"{dtype} {list(sizes)}")
+    return int(shape[1])
 
 
-def _check_integers(file: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], count: int) -> None:
-    good, rule = dtype.kind in "iu" and shape == (count,), f"must be integers [{count}], one for each image"
-    _require(good, file, name, rule, f"{dtype} {list(shape)}")
-
-
-def _rgb(file: Path, name: str, default: Rgb) -> Rgb:
+def _rgb(file: Path, name: str) -> Rgb | None:
     with zipfile.ZipFile(file) as archive:
         if f"{name}.npy" not in archive.namelist():
-            return default
+            return None
     values_C = _read(file, name)
     good = values_C.dtype.kind == "f" and values_C.shape == (3,) and bool(((values_C > 0) & (values_C < 1)).all())
     _require(good, file, name, "must be three floats in 0..1", values_C)
@@ -95,7 +91,7 @@ def _read(file: Path, name: str, read: Callable[[IO[bytes]], Any] = _array) -> A
             return read(member)
     except KeyError as error:
         raise DataError(f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)") from error
-    except _UNREADABLE as error:
+    except Exception as error:  # a broken, encrypted or oddly compressed archive raises anything
         raise DataError(f"{file}: array {name!r} cannot be read ({error}); write it with numpy.savez") from error
 
 

@@ -148,11 +148,14 @@ def make_split(
     *,
     mean: Rgb = IMAGENET_MEAN,
     std: Rgb = IMAGENET_STD,
+    more: Sequence[str] = (),
 ) -> Split:
     """Divide the images open to training into train and val; duplicates stay on one side.
 
+    ``more`` is what else belongs to the digest: what the files themselves say of how their images are shown.
+
     Raises:
-        DataError: If a class has no image to train on.
+        DataError: If a class has no image to train on, or no image is left to validate on.
     """
     labels_N = images.labels_N.cpu().numpy()
     counts_K = np.bincount(labels_N, minlength=len(class_names))
@@ -162,7 +165,10 @@ def make_split(
         )
     groups_N = pixel_groups(images) if isinstance(images, ArrayImages) else file_groups(images)
     train_n, val_m = stratified_split(labels_N, groups_N, val_fraction=request.val_fraction, seed=request.split_seed)
-    content = "\n".join((images.digest, *class_names))
+    if not len(val_m):
+        rule = "needs two different images in a class at least, or none is left to validate on"
+        raise DataError(f"{name}: {rule}, but got one for each of {len(class_names)} classes; add images")
+    content = "\n".join((images.digest, *class_names, *more))
     return Split(
         name=name,
         train=images.subset(train_n),

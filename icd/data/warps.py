@@ -25,7 +25,6 @@ from icd.kept import kept
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_RESIZED_CROP = 3  # stream of random numbers, see views.py
 _TRIES = 10  # torchvision's number of tries before it takes the centre
 
 
@@ -107,7 +106,7 @@ class RandomResizedCrop(Checked):
         if view_id is None:
             return pixels(center_crop(resize(image, [self.resize]), [self.size]))
         require(0 <= view_id < self.num_views, f"0 <= view id < {self.num_views}", view_id)
-        numbers = counter.uniform(_RESIZED_CROP, view_id, np.arange(4 * _TRIES + 1)).tolist()
+        numbers = counter.uniform(counter.RESIZED_CROP, view_id, np.arange(4 * _TRIES + 1)).tolist()
         # Crop first: resizing with a box would let the filter look at pixels outside the crop.
         shown = image.crop(crop_box(image.width, image.height, numbers))
         array_CHW = pixels(shown.resize((self.size, self.size), Resampling.BILINEAR))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from icd.doctor.diagnosis import Finding, judge_gpus, judge_limits, numbers
 from icd.doctor.min_versions import FLOORS
-from icd.doctor.node_facts import node_facts
+from icd.doctor.node_facts import NodeFacts, node_facts
 from icd.doctor.services import check_services
 from icd.errors import SetupError
 from icd.search.core.machine import usable_cpus
@@ -31,8 +31,15 @@ def check_machine(root: Path) -> list[Finding]:
     found += [_package(module) for module in _NEEDED]
     found += [_pair(), _cpu(), _folder(root)]
     facts = node_facts(shutil.which("nvidia-smi") is not None)
-    gpus = len(facts["gpus"].get("torch", ())) or bool(facts["gpus"].get("error"))
-    return [*found, *judge_limits(HERE, facts, 0.0), *judge_gpus(HERE, float(gpus), facts), *check_services(root)]
+    return [*found, *judge_limits(HERE, facts, 0.0), *gpus_here(facts), *check_services(root)]
+
+
+def gpus_here(facts: NodeFacts) -> list[Finding]:
+    """Judge the GPUs that torch sees, or the driver's where it sees none and nobody hid them."""
+    given, hidden = facts["gpus"], os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    driver = 0 if hidden else len(given.get("driver", ()))
+    expected = len(given.get("torch", ())) or driver or bool(given.get("error"))
+    return list(judge_gpus(HERE, float(expected), facts, counted_by="the driver"))
 
 
 def _package(module: str) -> Finding:

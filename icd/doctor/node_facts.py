@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
-_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY, _PROCESSES = Path("/dev/shm"), Path("/proc")
+_RAYLET, _VISIBLE = "raylet", "CUDA_VISIBLE_DEVICES"
 _GPU_S = 90.0
 
 
@@ -91,22 +92,25 @@ def _gpu_facts() -> dict[str, Any]:
         done = subprocess.run(
             words, env=_raylet_environment(), capture_output=True, text=True, timeout=_GPU_S, check=False
         )
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"error": f"no answer for {_GPU_S:.0f} s"}
-    except (OSError, ValueError, IndexError):
+    except OSError as error:
+        return {"error": f"the check cannot be started: {error.strerror}"}
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
         return {"error": f"the check ended with code {done.returncode}: {' '.join(done.stderr.split())[-200:]}"}
     return found
 
 
 def _raylet_environment() -> dict[str, str]:
-    """Give our environment with the GPUs of the node: Ray hides all of them from a task that asks for none."""
+    """Give our environment; below a raylet with its GPUs: Ray hides all of them from a task that asks for none."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    above = {}
     with contextlib.suppress(OSError):
-        text = Path(f"/proc/{os.getppid()}/environ").read_bytes().decode(errors="replace")
+        parent = _PROCESSES / str(os.getppid())
+        text = (parent / "environ").read_bytes().decode(errors="replace")
         above = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    if "CUDA_VISIBLE_DEVICES" in above:
-        environment["CUDA_VISIBLE_DEVICES"] = above["CUDA_VISIBLE_DEVICES"]
+        if (parent / "comm").read_text().strip() == _RAYLET:
+            environment.pop(_VISIBLE, None)
+            environment |= {name: value for name, value in above.items() if name == _VISIBLE}
     return environment

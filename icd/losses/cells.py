@@ -79,10 +79,19 @@ def _cells_of_map(height: int, width: int, scale: int, grid: int | None) -> Tens
 
 
 def bins(height: int, width: int, scale: int) -> Tensor:
-    """Adaptive average pooling of a map to scale x scale, as a float64 matrix [scale * scale, height * width]."""
-    size = height * width
-    basis = torch.eye(size, dtype=torch.float64).reshape(size, 1, height, width)
-    return F.adaptive_avg_pool2d(basis, scale).reshape(size, scale * scale).T.contiguous()
+    """Adaptive average pooling to scale x scale, torch's to the bit: float64 [scale * scale, height * width]."""
+    if scale == 1:  # torch divides once then, which rounds otherwise
+        return torch.full((1, height * width), 1 / (height * width), dtype=torch.float64)
+    rows_mH, columns_mW = _windows(height, scale), _windows(width, scale)
+    inside_MHW = rows_mH[:, None, :, None] * columns_mW[None, :, None, :]
+    counts = rows_mH.sum(dim=1)[:, None, None, None], columns_mW.sum(dim=1)[None, :, None, None]
+    return (inside_MHW / counts[0] / counts[1]).reshape(scale * scale, height * width)
+
+
+def _windows(size: int, scale: int) -> Tensor:
+    """Say which places of a line belong to each cell, 1 or 0 in float64, [scale, size]."""
+    place, cell = torch.arange(size), torch.arange(scale)[:, None]
+    return ((place >= cell * size // scale) & (place < -(-(cell + 1) * size // scale))).double()
 
 
 def scale_loss(

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
-from icd.models import Network, feature_size
+from icd.models import MODELS, Network, feature_size
 from icd.plugins import Plugin
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
@@ -141,9 +141,10 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
     shown, plugin = plain_data(training.augmentation), views.VIEW_FAMILIES.owner_of(type(training.augmentation))
     family = json.dumps(shown | ({"plugin": plugin.digest} if isinstance(plugin, Plugin) else {}), sort_keys=True)
+    builder = MODELS.owner(teacher.arch)  # equal weights in another forward give other answers
     return tuple(
         BlockSpec(
-            teacher=teacher.digest,
+            teacher=f"{teacher.digest}:{builder.digest}" if isinstance(builder, Plugin) else teacher.digest,
             data=pixels,
             views=family,
             num_images=len(split.train),
@@ -168,16 +169,21 @@ class TeacherCache:
 
     def __init__(self, folder: Path, plan: CachePlan, config: TrialConfig, teacher: Network) -> None:
         self.config, self.teacher, self.computed = config, teacher, 0
-        self.chunk = _CHUNK[next(teacher.parameters()).device.type]
         # Always in order of their digests, whoever opens them: two processes must not wait for each other's claims.
         # All lie alike: one configuration's views and sequence.
         specs = sorted(plan.specs, key=BlockSpec.digest)
-        self.blocks = [Block(block_folder(folder, spec), spec) for spec in specs]
+        with ExitStack() as opened:  # where one cannot be opened, those before it are closed
+            self.blocks = [opened.enter_context(closing(Block(block_folder(folder, spec), spec))) for spec in specs]
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Let go of the files."""
-        for block in self.blocks:
-            block.close()
+        self._opened.close()
+
+    @property
+    def chunk(self) -> int:
+        """How many images the teacher is run on at once, where it is now."""
+        return _CHUNK[next(self.teacher.parameters()).device.type]
 
     @property
     def spec(self) -> BlockSpec:

@@ -26,7 +26,7 @@ import hashlib
 import json
 import os
 import zlib
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -55,7 +55,7 @@ class BlockSpec:
     """What one block holds; its digest names the folder.
 
     Attributes:
-        teacher: Digest of the weights.
+        teacher: Digest of the weights, and of the plugin whose network they are in.
         data: Digest of the images, split and normalisation.
         views: The family of views, as plain data.
         num_images: Training images.
@@ -145,22 +145,26 @@ class Block:
 
     def __init__(self, folder: Path, spec: BlockSpec) -> None:
         self.folder, self.spec = folder, spec
-        _make(folder, spec)
-        self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
-        self._claims = ByteLocks(folder / _CLAIMS)
-        self._check_sizes()
-        self._entries_SW: NDArray[np.uint8] = np.memmap(
-            folder / _ENTRIES, np.uint8, "r", shape=(spec.num_slots, spec.entry_bytes)
-        )
-        self._checks_S: NDArray[np.uint32] = np.memmap(folder / _CHECKS, np.uint32, "r+", shape=(spec.num_slots,))
         self._seen_S = np.zeros(spec.num_slots, dtype=bool)  # checked once by this process
+        try:
+            with ExitStack() as opened:
+                _make(folder, spec)
+                self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
+                opened.callback(os.close, self._entries_fd)
+                self._claims = opened.enter_context(closing(ByteLocks(folder / _CLAIMS)))
+                self._check_sizes()
+                shape, checks = (spec.num_slots, spec.entry_bytes), folder / _CHECKS
+                self._entries_SW: NDArray[np.uint8] = np.memmap(folder / _ENTRIES, np.uint8, "r", shape=shape)
+                self._checks_S: NDArray[np.uint32] = np.memmap(checks, np.uint32, "r+", shape=shape[:1])
+                self._opened = opened.pop_all()
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{error.filename} is missing; drop the cache") from error
+        except OSError as error:
+            raise SetupError(f"{folder} cannot be made or opened: {error.strerror}") from error
 
     def close(self) -> None:
-        """Let go of the files, once."""
-        file, self._entries_fd = self._entries_fd, -1  # by then its number may be another file's
-        if file >= 0:
-            os.close(file)
-            self._claims.close()
+        """Let go of the files; a second time does nothing."""
+        self._opened.close()
 
     def filled(self) -> int:
         """Count entries."""
@@ -294,17 +298,14 @@ def _make(folder: Path, spec: BlockSpec) -> None:
         if header.read_text() != spec.text():
             raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".making").open("w") as making:
-            fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
-            if header.exists():
-                return
-            (folder / _CLAIMS).touch()
-            (folder / _ENTRIES).touch()
-            os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
-            with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
-                os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
-            write_durably(header, spec.text().encode())  # last: a block without a header does not exist
-    except OSError as error:
-        raise SetupError(f"{folder} cannot be made: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
+        if header.exists():
+            return
+        (folder / _CLAIMS).touch()
+        (folder / _ENTRIES).touch()
+        os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
+        with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
+            os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
+        write_durably(header, spec.text().encode())  # last: a block without a header does not exist

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from icd.data import DATASETS, Split, views_problem
-from icd.data.decode import pixels
+from icd.data.decode import decode_rgb, pixels
 from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.loader import batches, order
 from icd.data.views import draw
@@ -35,7 +35,7 @@ def pixel_hashes(images: ImageSet) -> list[bytes]:
     if isinstance(images, ArrayImages):
         arrays = list(images.images_NCHW.cpu().numpy())
     elif isinstance(images, FileImages):
-        arrays = [pixels(images.decode(index)) for index in range(len(images))]
+        arrays = [pixels(decode_rgb(images.root / name)) for name in images.names]
     else:
         require(False, f"images must be icd.data.images.ArrayImages or FileImages, but are {type(images).__name__}")
         return []

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from icd.models import MODELS, Network, Output, Stem, build_model, feature_size
+from icd.models.seeding import generators_kept, seed_step
 from icd.testing.contract import Check, require
 
 CLASSES = 7
@@ -58,7 +59,7 @@ def _outputs_of(case: ModelCase, owner: object) -> dict[int, Output]:
 
 
 def the_head_is_linear(case: ModelCase) -> None:
-    """``head`` is the classifier, and the state dict has it under its own name only."""
+    """``head`` is the classifier: a linear layer of the network, with a logit for each class."""
     network = network_of(case)
     head = network.head
     require(isinstance(head, nn.Linear), f"head must be a torch.nn.Linear, but is {type(head).__name__}")
@@ -124,6 +125,17 @@ def weights_follow_from_the_seed(case: ModelCase) -> None:
     require(not differ, f"{', '.join(differ[:3])} must follow from torch's own generator, which the seed sets")
 
 
+def training_draws_from_torch_alone(case: ModelCase) -> None:
+    """From one state of torch's generator, which is set before each step, two passes in training mode are equal."""
+    passes, device = [], torch.device("cpu")
+    with generators_kept(device), torch.no_grad():
+        for _ in range(2):
+            seed_step(device, 0, 1, 0)
+            passes.append(deepcopy(network_of(case)).train()(random_images(case.sizes[0], count=2)).logits_BK)
+    rule = "what a pass in training mode draws must come from torch's own generator, not from random or numpy.random"
+    require(torch.equal(*passes), rule)
+
+
 def the_row_knows_its_stems(case: ModelCase) -> None:
     """The stem is one that the row names."""
     require(case.stem in MODELS[case.arch].stems, f"{case.stem} must be a stem of {case.arch}")
@@ -138,4 +150,5 @@ MODEL_CHECKS: tuple[Check[ModelCase], ...] = (
     every_parameter_is_trained,
     channels_last_gives_the_same,
     weights_follow_from_the_seed,
+    training_draws_from_torch_alone,
 )

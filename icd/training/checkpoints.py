@@ -72,9 +72,9 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> str:
-    """Write the checkpoint of an epoch and drop all but the newest two."""
+    """Write the checkpoint of an epoch; drop all but the newest two, and what a kill left of others half written."""
     digest = save(_epoch_path(folder, epoch), payload)
-    for path in _epoch_paths(folder)[_KEEP:]:
+    for path in [*_epoch_paths(folder)[_KEEP:], *folder.glob(".epoch-*.tmp")]:
         path.unlink(missing_ok=True)
     return digest
 

@@ -32,6 +32,7 @@ from icd.methods import (
     SimilarityPreserving,
     Step,
 )
+from icd.models.seeding import seed_step
 from icd.training.cached_teacher import Numbers
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.optimizer import learning_rates, lr_scalar
@@ -116,9 +117,11 @@ class DeviceEpochs:
         """Do the steps of an epoch, counted from 1, yielding each one's terms [L], which the next epoch overwrites."""
         self._prepare(epoch)
         for step in range(self.num_steps):
+            recorded = step < self.num_full and self._recorded()
+            seed_step(self.device, self.config.seed, epoch, step)
             if step == self.num_full:
                 self._run_step(self._rest_3b)
-            elif self._recorded():
+            elif recorded:
                 assert self.graph is not None
                 self.graph.replay()
             else:
@@ -200,10 +203,14 @@ class DeviceEpochs:
         """Compare a recording with the step itself, at this moment and at another one; the larger distance counts.
 
         At the moment of the recording alone, one that shows the same images at the same rate for ever would be right.
+
+        A network's own draws (dropout) are compared as well, each time from another seed. CUDA's generator hands a
+        replay the seed that it has by then, as torch documents; that kernels recorded and unrecorded draw the same
+        numbers from one seed was never measured here. Where they do not, the distance is large and steps run without.
         """
-        here = self._distance(graph)
+        here = self._distance(graph, 0)
         with self._elsewhere():
-            return max(here, self._distance(graph), key=lambda drift: (math.isnan(drift), drift))
+            return max(here, self._distance(graph, 1), key=lambda drift: (math.isnan(drift), drift))
 
     @contextmanager
     def _elsewhere(self) -> Iterator[None]:
@@ -221,7 +228,7 @@ class DeviceEpochs:
             for tensor, old in zip(inputs, before, strict=True):
                 tensor.copy_(old)
 
-    def _distance(self, graph: torch.cuda.CUDAGraph) -> float:
+    def _distance(self, graph: torch.cuda.CUDAGraph, draw: int) -> float:
         """Do one step recorded and unrecorded from one state: how far apart they end, over how far they went.
 
         The largest ratio of any tensor counts; one that hardly moves is measured by what others do. The terms of the
@@ -234,6 +241,7 @@ class DeviceEpochs:
         ends, logs = [], []
         for step in (graph.replay, self._step_at_counter):
             self._log.zero_()
+            seed_step(self.device, self.config.seed, 0, draw)  # epochs count from 1
             step()
             ends.append([tensor.clone() for tensor in trained])
             logs.append(self._log.clone())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from numpy.typing import ArrayLike
 
 from icd.config.trial import TrialConfig
@@ -16,9 +17,10 @@ from icd.data import views
 from icd.data.images import ImageSet
 from icd.data.loader import Batch, batches, order
 from icd.data.split import Split
-from icd.errors import ConfigError
+from icd.errors import ConfigError, Problem
 from icd.models import Network
 from icd.training.cached_teacher import CachedTeacher, Numbers
+from icd.training.step import aside
 
 if TYPE_CHECKING:
     from icd.training.loop import Execution
@@ -57,6 +59,21 @@ class EpochInputs:
                 f"but got {training.batch_size}"
             )
         return math.ceil(self.num_shown / training.batch_size)
+
+    def check_batch_of_one(self, student: Network) -> None:
+        """Refuse batches of one image if the student cannot be trained on one: a batch norm over a map of 1 x 1."""
+        size = self.config.training.batch_size
+        if size > 1 and self.num_shown % size != 1:
+            return
+        images_BCHW = next(self.show([0], None, 1)).images_BCHW
+        try:
+            with torch.no_grad():
+                aside(student.train(), images_BCHW)
+        except ValueError as error:
+            rule = f"must not leave a batch of one of {self.num_shown} images: {self.config.student.arch} says {error}"
+            hint = "take another size, or training.drop_last: true"
+            path = "training.batch_size"
+            raise ConfigError(Problem(path=path, rule=rule, value=size, has_value=True, hint=hint)) from error
 
     @property
     def num_shown(self) -> int:

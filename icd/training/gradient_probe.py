@@ -2,7 +2,7 @@
 
 The same images and views at every measurement of a trial, and for all trials of the same images, so that what differs
 is the student and the term. A measurement leaves no trace: gradients are taken aside, running means, memories and
-counters change in copies, and the random numbers of a step are counted, not drawn.
+counters change in copies, and generators are put back.
 
 Shape key:
     B: images of the fixed batch, the training's batch size where there are as many
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from icd.data import views
 from icd.data.loader import Batch, order
 from icd.methods import NetworkOutputs, Step
+from icd.models.seeding import generators_kept, seed_step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.step import TrainStep, live_outputs
 
@@ -49,8 +50,11 @@ class GradientProbe:
             batch = fixed_batch(self.inputs)
             self._fixed = batch, self._teacher_outputs(batch)
         batch, teacher = self._fixed
-        terms = self.step.terms_without_side_effects(batch, teacher, Step(batch.labels_B, batch.indices_B, epoch, 0))
-        measured = term_gradients(terms, list(self.step.student.parameters()))
+        moment, device = Step(batch.labels_B, batch.indices_B, epoch, 0), batch.labels_B.device
+        with generators_kept(device):
+            seed_step(device, _SEED, _EPOCH, 0)
+            terms = self.step.terms_without_side_effects(batch, teacher, moment)
+        measured = term_gradients(terms, [weight for weight in self.step.student.parameters() if weight.requires_grad])
         lost = [name for name in terms if f"train/gradient_nonfinite/{name}" in measured]
         if lost:
             logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))

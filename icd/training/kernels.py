@@ -34,6 +34,13 @@ def deterministic_cudnn(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def kernels(device: torch.device, precision: str) -> Iterator[None]:
+    """Choose both for a training of a precision, and for whatever measures its network."""
+    with deterministic_cudnn(device), products(device, tf32=precision == "tf32"):
+        yield
+
+
+@contextmanager
 def products(device: torch.device, *, tf32: bool) -> Iterator[None]:
     """Multiply float32 numbers on CUDA in full precision, or rounded to TF32; torch itself rounds in convolutions."""
     if device.type != "cuda":

@@ -1,7 +1,8 @@
 """The training loop: one for teachers and students, read from top to bottom.
 
 Everything random is counted, not remembered: the order of images, their views and CRD's contrasts are pure functions
-of (seed, epoch, image), so a run that was killed and resumed is the run that was not, bit for bit on a CPU.
+of (seed, epoch, image), what a network draws (dropout) one of (seed, epoch, step), so a run that was killed and resumed
+is the run that was not, bit for bit on a CPU.
 """
 
 import logging
@@ -24,6 +25,7 @@ from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
+from icd.models.seeding import generators_kept, seed_step
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter, snapshot
 from icd.training.cached_teacher import CachedTeacher
@@ -32,7 +34,7 @@ from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import NUM_STEPS, FirstLosses
 from icd.training.gradient_probe import GradientProbe
-from icd.training.kernels import deterministic_cudnn, products
+from icd.training.kernels import kernels
 from icd.training.optimizer import learning_rates, load_state, stored_state
 from icd.training.step import LossLog, TrainStep, live_outputs
 
@@ -135,8 +137,8 @@ def train(
     training, device, measured = config.training, execution.device, config.data.measure_on
     if not training.is_settled:
         raise ValueError("precision and layout must be chosen before a trial is trained (icd.worker.autotune)")
-    rounded = products(device, tf32=training.precision == "tf32")
-    with deterministic_cudnn(device), rounded, own_stream(device), BackgroundWriter() as writer:
+    chosen, kept = kernels(device, str(training.precision)), generators_kept(device)
+    with chosen, own_stream(device), kept, BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
@@ -148,6 +150,7 @@ def train(
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
         num_steps = inputs.num_steps
+        inputs.check_batch_of_one(student)
         epochs, probe = _epochs(train_step, inputs, execution.engine), GradientProbe(train_step, inputs)
         epoch, stopping = start, False
 
@@ -218,6 +221,7 @@ class EagerEpochs:
         shown = self._awaited(inputs.show(*inputs.order(epoch), training.batch_size))
         for step, (batch, lr) in enumerate(zip(shown, learning_rates(training, epoch, inputs.num_steps), strict=True)):
             moment = Step(batch.labels_B, batch.indices_B, epoch, step)
+            seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
             yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
 
     def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from icd.config.training import TrainingConfig
 from icd.data.loader import Batch
-from icd.errors import NonFiniteLossError
+from icd.errors import ConfigError, NonFiniteLossError, Problem
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network, Output
 from icd.training.kernels import products
@@ -63,6 +63,9 @@ class TrainStep:
         self.names = tuple(terms)
         self.optimizer.zero_grad()
         values_L = torch.stack(list(terms.values()))
+        if values_L.dim() != 1:
+            shape = list(values_L.shape[1:])
+            raise ConfigError(Problem(path="method", rule="must give scalar terms", value=shape, has_value=True))
         values_L.sum().backward()
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)
@@ -75,7 +78,7 @@ class TrainStep:
         self, batch: Batch, teacher: NetworkOutputs | None, moment: Step
     ) -> dict[str, Tensor]:
         """Compute a batch's terms as a step would, leaving no trace: running means and memories change in copies."""
-        return self._terms(partial(_aside, self.student), partial(_aside, self.method), batch, teacher, moment)
+        return self._terms(partial(aside, self.student), partial(aside, self.method), batch, teacher, moment)
 
     def _terms(
         self,
@@ -136,7 +139,7 @@ class LossLog:
         self.unseen = []
 
 
-def _aside(module: nn.Module, *inputs: Any) -> Any:
+def aside(module: nn.Module, *inputs: Any) -> Any:
     """Call a module on copies of its buffers; its own keep their values and, for recorded steps, their addresses."""
     return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, inputs)
 

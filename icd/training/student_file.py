@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,7 +22,10 @@ from icd.training.checkpoints import weights_digest
 
 def write_student(folder: Path, weights: Mapping[str, Tensor], key: str) -> str:
     """Write a trial's trained weights into its folder; returns the file's SHA-256."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # Copies: the file holds a tensor once for each name, and safetensors refuses names that share memory.
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
     belongs = {"key": key, "weights": weights_digest(weights)}
     content = save(weights, metadata={"icd": json.dumps(belongs, sort_keys=True)})
     write_durably(folder / STUDENT, content)

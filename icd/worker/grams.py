@@ -19,6 +19,7 @@ from icd.losses.cells import cell_logits
 from icd.methods import CellDistillation
 from icd.models import Network
 from icd.storage.durable import write_durably
+from icd.training.kernels import kernels
 from icd.training.loop import Execution, evaluation_batches, initial_student
 from icd.worker.gram_file import GRAMS_NAME, Grams, pack_grams, thumbnails
 
@@ -46,10 +47,11 @@ def keep_grams(
         first = split.val.subset(range(min(_IMAGES, len(split.val))))
         images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
         before = initial_student(config, split.num_classes, device)
-        sides = {
-            name: gram_matrices(network, images_BCHW, scales, method.cluster_temperature, method.grid)
-            for name, network in {"teacher": teacher, "student": student, "before": before}.items()
-        }
+        with kernels(device, str(config.training.precision)):
+            sides = {
+                name: gram_matrices(network, images_BCHW, scales, method.cluster_temperature, method.grid)
+                for name, network in {"teacher": teacher, "student": student, "before": before}.items()
+            }
         plain = {
             name: {scale: matrix_BMM.numpy() for scale, matrix_BMM in found.items()} for name, found in sides.items()
         }

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from icd.config.trial import TrialConfig, settled
@@ -18,7 +17,8 @@ from icd.storage.folder_lock import alone_in
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
 from icd.training.evaluation import evaluate
-from icd.training.loop import Execution, evaluation_batches
+from icd.training.kernels import kernels
+from icd.training.loop import Execution, evaluation_batches, to_device
 from icd.training.student_file import read_student
 from icd.worker.autotune import choose, described
 from icd.worker.base_losses import try_base_losses
@@ -109,5 +109,6 @@ def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Ex
     images = split.test.open(purpose)
     state = read_student(folder, config.key())
     student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()
-    student.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return evaluate(student, evaluation_batches(config, split, images, execution))
+    with kernels(execution.device, str(config.training.precision)):  # as the validation images were
+        student = to_device(student, config, execution.device)
+        return evaluate(student, evaluation_batches(config, split, images, execution))

@@ -64,8 +64,8 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
             f"data set {data.name} has changed: digest {digest[:16]}, but the configuration says {data.digest[:16]}"
         )
     problems = [
-        Problem(rule=rule, path="method.base_loss", value=value, has_value=True)
-        for rule, value in class_problems(config.method, split.num_classes)
+        Problem(rule=rule, path=".".join(map(str, path[:2])), value=value, has_value=True)
+        for path, rule, value in class_problems(config.method, split.num_classes)
     ]
     problems += views_problems(config, split)
     if problems:

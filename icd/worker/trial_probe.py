@@ -17,7 +17,9 @@ from icd.errors import ConfigError, Problem
 from icd.methods import LiveOutputs, MethodSetup, Step
 from icd.models import Network, Output, build_model
 from icd.training.engine import WARM_STEPS
+from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
+from icd.training.kernels import kernels
 from icd.training.loop import Execution, evaluation_batches, held, train, train_batches
 
 _PROBE_IMAGES = 4
@@ -43,6 +45,7 @@ class Probe:
             iter(train_batches(small, self.split, self.split.train.to(self.execution.device), 1, self.execution))
         )
         student, output = self._student(config, batch.images_BCHW)
+        EpochInputs(config, self.split, self.split.train, self.execution).check_batch_of_one(student)
         teacher_side = None
         if teacher is not None:
             teacher_side = LiveOutputs(*self._teacher(teacher, config, batch.images_BCHW), teacher.head)
@@ -56,7 +59,7 @@ class Probe:
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             given = method(LiveOutputs(*output, student.head), teacher_side, where)
-            if not isinstance(given, dict) or any(term.numel() != 1 for term in given.values()):
+            if not isinstance(given, dict) or not all(map(_is_scalar, given.values())):
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
                 raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
             terms = {name: term.item() for name, term in given.items()}
@@ -91,6 +94,10 @@ class Probe:
             with torch.no_grad():
                 self._teachers[key] = teacher.to(self.execution.device).eval()(images_BCHW)
         return self._teachers[key]
+
+
+def _is_scalar(term: object) -> bool:
+    return isinstance(term, torch.Tensor) and term.dim() == 0
 
 
 class Pace(NamedTuple):
@@ -136,7 +143,8 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
     network = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem)
     network = network.to(execution.device).eval()
     started = time.perf_counter()
-    evaluate(network, evaluation_batches(config, split, held(split.val, config, execution), execution))
+    with kernels(execution.device, str(config.training.precision)):
+        evaluate(network, evaluation_batches(config, split, held(split.val, config, execution), execution))
     evaluation = time.perf_counter() - started
     typical = statistics.median(taken)
     return Pace(typical, num_steps, evaluation, max(taken) / typical if typical else 1.0)

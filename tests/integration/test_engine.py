@@ -16,6 +16,7 @@ from icd.config.yaml import parse_yaml
 from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
+from icd.models.seeding import seed_step
 from icd.teacher import device_cache
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache
 from icd.training.engine import _DRIFT, DeviceEpochs, spent
@@ -32,6 +33,7 @@ def config_of(
     method: Any = ICD, *, student: str = "resnet8", epochs: int = 3, teacher: bool = True, **training: Any
 ) -> TrialConfig:
     content = {
+        "plugins": [str(Path(__file__).parents[1] / "support" / "networks.py")],
         "data": DATA,
         "student": student,
         "method": method,
@@ -314,11 +316,11 @@ def test_what_cannot_be_recorded_runs_without_and_says_why(split: Split, teacher
     assert_same(asked, usual)
 
 
-@pytest.mark.parametrize("stale", ["nothing", "images", "rate", "epoch", "all"])
+@pytest.mark.parametrize("stale", ["nothing", "images", "rate", "epoch", "all", "draws"])
 @pytest.mark.parametrize("batch_size", [12, 50])
 def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, stale: str, batch_size: int) -> None:
     """A graph that shows one batch for ever is right at the moment of its recording, and only there."""
-    config = config_of(schedule="cosine", batch_size=batch_size)
+    config = config_of(student="drops", schedule="cosine", batch_size=batch_size)
     student = initial_student(config, split.num_classes, torch.device("cpu")).train()
     step = TrainStep(student, config.method.build(None), config.training)
     epochs = DeviceEpochs(step, inputs_of(config, split, teacher))
@@ -337,6 +339,8 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
             before = {name: inputs[name].clone() for name in held}
             for name, tensor in held.items():
                 inputs[name].copy_(tensor if name == "epoch" else tensor[now].expand_as(tensor))
+            if stale == "draws":  # as they were when it was recorded
+                seed_step(torch.device("cpu"), config.seed, 0, 0)
             epochs._step_at_counter()
             for name, tensor in before.items():
                 inputs[name].copy_(tensor)

@@ -1,9 +1,11 @@
 """A trial from a cache is the trial with a live teacher, up to float16; what exists is never computed again."""
 
+import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from icd.data.split import Split
 from icd.errors import ConfigError, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveOutputs, Step
-from icd.models import Network, build_model
+from icd.models import MODELS, Network, build_model
+from icd.plugins import Plugin
 from icd.search.core.preparation import PreflightRequest, teacher_name
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
@@ -304,6 +307,34 @@ def test_trials_at_once_share_the_work_and_end_with_equal_weights(
 def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, **options: Any) -> tuple[str, str]:
     plan = plan_cache([config, *more], split, options.pop("mode", "auto"), folder=folder, **options)
     return plan.mode, summary(plan)
+
+
+def test_the_network_s_plugin_is_part_of_what_a_cache_is_of(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plugin_of(name: str) -> Plugin:
+        return Plugin(name="net.py", digest=f"digest {len(found)}")
+
+    def digests() -> set[str]:
+        return {spec.digest() for spec in plan_cache([config_of()], split, "full", folder=tmp_path).specs}
+
+    found = [digests()]
+    monkeypatch.setattr(MODELS, "owner", plugin_of)
+    found.append(digests())
+    found.append(digests())
+    assert found[0] != found[1] != found[2] != found[0]
+
+
+def test_the_teacher_is_run_on_as_many_images_as_suit_where_it_is_now(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = copy.deepcopy(teacher)
+    cache = cache_of(config_of(), split, moved, tmp_path)
+    assert cache.chunk == 16
+    elsewhere = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(moved, "parameters", lambda: iter([elsewhere]))
+    assert cache.chunk == 256, "train() moves it once the cache is open"
+    cache.close()
 
 
 def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> None:

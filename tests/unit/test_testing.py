@@ -57,6 +57,10 @@ def test_networks_and_data_fail_in_plain_words(tmp_path: Path, command: Command)
     said = command("check-plugin", tmp_path / "net.py")
     assert said.code == 2
     assert "the head must give as many logits as there are classes, 7, but gives 9" in said.err
+    noisy = "images_BCHW = images_BCHW + __import__('random').random()\n        return classify("
+    (tmp_path / "net.py").write_text(text.replace("return classify(", noisy))
+    said = command("check-plugin", tmp_path / "net.py")
+    assert "what a pass in training mode draws must come from torch's own generator" in said.err
     text = (EXAMPLES / "stripes.py").read_text()
     (tmp_path / "data.py").write_text(text.replace("_images(1, per_class)", "_images(0, per_class)"))
     said = command("check-plugin", tmp_path / "data.py", "--json")

@@ -35,7 +35,7 @@ WAYS: dict[str, Callable[[Any], object]] = {
     "in": lambda test: 0 in test,
     "labels": lambda test: test.labels_N,
     "pixels": lambda test: test.images_NCHW,
-    "decode": lambda test: test.decode(0),
+    "source": lambda test: test.source(0, None),
     "subset": lambda test: test.subset([0]),
     "loader": lambda test: test._load(),
 }

@@ -131,6 +131,8 @@ def test_files_are_held_in_memory_once_and_only_where_they_fit(
     held = files.held(CropFlip(size=24, resize=32), cpu, 1)
     assert isinstance(held, ArrayImages)
     assert files.held(CropFlip(size=28, pad=1, resize=32), cpu, 1) is held
+    with pytest.raises(DataError, match="must be 32 x 32"):  # those were resized, these views ask for files of 32
+        files.held(CropFlip(size=32, pad=4), cpu, 1)
     monkeypatch.setattr(image_sets, "available", lambda: 0)
     assert files.held(CropFlip(size=24, resize=30), cpu, 1) is files
 
@@ -148,10 +150,10 @@ def test_decoding_begins_before_a_batch_is_asked_for(files: FileImages) -> None:
     views = CropFlip(size=24, resize=32)
 
     class Told(FileImages):
-        def decode(self, index: int) -> Image:
+        def source(self, index: int, views: Any) -> Image:
             if index == 7:
                 decoded.set()
-            return super().decode(index)
+            return super().source(index, views)
 
     told = Told(files.root, files.names, files.sizes_N, files.labels_N)
     shown = begun(told, views=views, num_workers=1)

@@ -1,12 +1,15 @@
 """Each data set's own rules: layouts accepted, broken ones refused with the file's name."""
 
 import pickle
+import re
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from icd.data import DATASETS, Request
 from icd.data.images import ArrayImages, FileImages
@@ -140,8 +143,6 @@ def save_npz(root: Path, **changes: Any) -> str:
     ],
 )
 def test_wrong_arrays_are_named(tmp_path: Path, name: str, value: object, message: str) -> None:
-    import re
-
     line = refusal("npz", tmp_path, save_npz(tmp_path, **{name: value}))
     assert f"x.npz: array {name!r}" in line
     assert re.search(message, line)
@@ -174,6 +175,42 @@ def test_an_npz_may_bring_its_normalisation(tmp_path: Path) -> None:
     own = {"mean": np.array([0.1, 0.2, 0.3]), "std": np.array([0.3, 0.2, 0.1])}
     split = load("npz", tmp_path, save_npz(tmp_path, **own))
     assert (split.mean, split.std) == ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+
+
+def test_the_digest_sees_a_file_s_own_normalisation_and_no_other(tmp_path: Path) -> None:
+    plain = load("npz", tmp_path, save_npz(tmp_path))
+    own = [np.array([0.1, 0.2, 0.3]), np.array([0.3, 0.2, 0.1])]
+    changed = [{"mean": own[0]}, {"mean": own[1]}, {"std": own[0]}, {"mean": own[0], "std": own[0]}]
+    found = [load("npz", tmp_path, save_npz(tmp_path, **each)) for each in changed]
+    assert len({split.digest for split in [plain, *found]}) == 5
+    assert {split.split_digest for split in found} == {plain.split_digest}
+    arrays = npz_arrays()
+    whole = ArrayImages(torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2), torch.from_numpy(arrays["y_train"]))
+    assert plain.digest == sha256("\n".join([whole.digest, *plain.class_names]).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("flag", "method", "why"), [(1, 0, "is encrypted"), (0, 9, "compression")])
+def test_archives_that_cannot_be_unpacked_are_named(tmp_path: Path, flag: int, method: int, why: str) -> None:
+    """With a password; as Deflate64."""
+    file = tmp_path / save_npz(tmp_path)
+    content = bytearray(file.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # each file's own header, and the list of all
+        at = content.find(signature)
+        while at >= 0:
+            content[at + place] |= flag
+            content[at + place + 2] |= method
+            at = content.find(signature, at + 4)
+    file.write_bytes(content)
+    assert re.search(rf"array 'class_names' cannot be read \(.*{why}", refusal("npz", tmp_path, "x.npz"))
+
+
+def test_one_image_in_each_class_leaves_none_to_validate_on(tmp_path: Path) -> None:
+    arrays = npz_arrays()
+    first = [int(np.flatnonzero(arrays["y_train"] == label)[0]) for label in range(3)]
+    path = save_npz(tmp_path, x_train=arrays["x_train"][first], y_train=arrays["y_train"][first])
+    assert "npz: needs two different images in a class at least, or none is left to validate on" in refusal(
+        "npz", tmp_path, path
+    )
 
 
 # --- folders and lists
@@ -224,6 +261,17 @@ def test_a_broken_tiny_imagenet_test_file_is_only_met_when_opened(tmp_path: Path
     split = load("tiny_imagenet", tmp_path)
     with pytest.raises(DataError, match=r"val_1\.JPEG"):
         split.test.open("look")
+
+
+def test_lists_without_a_test_image_are_named_before_the_test_set_is_opened(tmp_path: Path) -> None:
+    make_tiny(tmp_path, original=True)
+    annotations = tmp_path / "tiny-imagenet-200" / "val" / "val_annotations.txt"
+    annotations.write_text("")
+    assert f"{annotations}: has no line" in refusal("tiny_imagenet", tmp_path)
+    make_cub(tmp_path / "cub")
+    parts = tmp_path / "cub" / "CUB_200_2011" / "train_test_split.txt"
+    parts.write_text(parts.read_text().replace(" 0\n", " 1\n"))
+    assert f"{parts}: must leave images to test on" in refusal("cub200", tmp_path / "cub")
 
 
 def test_unknown_class_in_tiny_imagenets_annotations_is_named(tmp_path: Path) -> None:
@@ -281,9 +329,11 @@ def test_what_is_no_image_of_a_class_is_skipped_and_counted(tmp_path: Path) -> N
     (train / "bee" / "old.gif").write_bytes(b"GIF89a")
     (train / "bee" / "README").write_text("bees")
     (train / "labels.csv").write_text("")
+    (train / "bee" / "more").symlink_to(train / "ant")
+    (train / "bee" / "round").symlink_to(train)  # would never end
     found = load("imagefolder", tmp_path)
     assert (found.class_names, found.digest) == (clean.class_names, clean.digest)
-    skipped = "5 hidden or of the system, 1 in no class folder, 1 with .gif, 1 without a suffix"
+    skipped = "5 hidden or of the system, 1 in no class folder, 2 linking to a folder, 1 with .gif, 1 without a suffix"
     assert found.notes == (f"{train}: skipped {skipped}",)
 
 

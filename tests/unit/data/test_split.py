@@ -93,6 +93,15 @@ def test_equal_files_are_one_group(tmp_path: Path) -> None:
     assert len(set(groups.tolist())) == 3
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    first, second = save_pictures(tmp_path, 2, first=0)
+    second.write_bytes(first.read_bytes())  # of one size, so both are read
+    files = FileImages.found(tmp_path, [first.name, second.name], [0, 1])
+    second.unlink()
+    with pytest.raises(DataError, match=f"{second.name}: cannot be read"):
+        file_groups(files)
+
+
 def test_every_class_needs_a_training_image() -> None:
     request = Request(root=None, path=None, val_fraction=0.2, split_seed=0)
     with pytest.raises(DataError, match=r"class 'd' has no training image"):
@@ -190,7 +199,7 @@ def test_a_broken_image_is_named(tmp_path: Path, damage: str, suffix: str, monke
     )
     images = FileImages.found(tmp_path, [file.name], [0])
     with pytest.raises(DataError, match=file.name) as caught:
-        images.decode(0)
+        images.source(0, Identity(size=4))
     assert "\n" not in str(caught.value)
 
 

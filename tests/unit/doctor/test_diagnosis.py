@@ -8,6 +8,7 @@ import pytest
 from icd.cli.checks import cluster_lines as lines_of
 from icd.doctor.diagnosis import Finding, floors, judge_clock, judge_gpus, judge_limits, judge_node, worst
 from icd.doctor.gpu_health import parse_rows
+from icd.doctor.machine import gpus_here
 
 VERSIONS = {
     "Python": "3.11.9",
@@ -143,6 +144,21 @@ def test_one_machine_is_judged_by_the_same_rules() -> None:
     facts: Any = {**FACTS, "shm_gb": None, "files_limit": -1}  # no /dev/shm; no limit
     assert [finding.level for finding in judge_limits("here", facts, 1.0)] == ["pass"]
     assert [finding.text for finding in judge_gpus("here", 0, facts)] == ["none"]
+
+
+@pytest.mark.parametrize("hidden", [None, "", "0"])
+def test_gpus_that_the_driver_lists_and_torch_does_not_see_are_told(
+    monkeypatch: pytest.MonkeyPatch, hidden: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    facts = node("gpus", "torch", value=[])
+    facts["gpus"]["driver"][0]["ecc_errors"] = 3
+    found = [finding.text for finding in gpus_here(facts)]
+    told = ["the driver has 1 GPUs, torch sees 0", "GPU 0 (A100): 3 uncorrected memory errors"]
+    assert found == (["none"] if hidden == "" else told)
+    assert gpus_here(FACTS)[0].level == "pass"
 
 
 def test_rows_of_the_driver() -> None:

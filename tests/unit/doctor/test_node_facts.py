@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,31 @@ def test_a_driver_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
             driver_rows()
     else:
         assert driver_rows() == []
+
+
+def test_a_check_of_gpus_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert node_facts.node_facts(True)["gpus"] == {"error": "the check cannot be started: No such file or directory"}
+
+
+@pytest.mark.parametrize(
+    ("parent", "above", "seen"),
+    [
+        ("bash", b"CUDA_VISIBLE_DEVICES=7\0", "1"),
+        ("raylet", b"CUDA_VISIBLE_DEVICES=7\0", "7"),
+        ("raylet", b"A=\0", None),
+    ],
+)
+def test_gpus_are_those_of_this_process_but_below_a_raylet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parent: str, above: bytes, seen: str | None
+) -> None:
+    folder = tmp_path / str(os.getppid())
+    folder.mkdir()
+    (folder / "comm").write_text(f"{parent}\n")
+    (folder / "environ").write_bytes(above)
+    monkeypatch.setattr(node_facts, "_PROCESSES", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert node_facts._raylet_environment().get("CUDA_VISIBLE_DEVICES") == seen
 
 
 def test_the_check_of_gpus_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icd.losses import KnowledgeDistillation
-from icd.losses.cells import Gram, cell_logits, cluster_loss, paper_scale_weights, scale_loss
+from icd.losses.cells import Gram, bins, cell_logits, cluster_loss, paper_scale_weights, scale_loss
 
 BATCH, CLASSES, SCALES = 8, 5, (1, 2, 4)
 CELLS = 21
@@ -61,6 +61,15 @@ def test_the_head_sees_as_few_rows_as_can_be(
     head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     cell_logits(random(3, 2, 6, side, side), head, scales, grid=grid)
     assert seen == [rows]
+
+
+def test_averaging_is_torch_s_to_the_bit_and_takes_no_more_than_its_matrix() -> None:
+    for height, width, scale in ((7, 7, 4), (5, 7, 1), (9, 13, 2), (13, 6, 5), (3, 3, 4), (32, 32, 3)):
+        places = torch.eye(height * width, dtype=torch.float64).reshape(-1, 1, height, width)
+        wanted = F.adaptive_avg_pool2d(places, scale).flatten(1).T
+        assert torch.equal(bins(height, width, scale), wanted)
+    # An identity of so many places would take 2 TB.
+    assert bins(724, 724, 2).shape == (4, 724 * 724)
 
 
 def test_cells_of_a_map_that_is_not_square(head: nn.Linear) -> None:

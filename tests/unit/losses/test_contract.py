@@ -29,6 +29,7 @@ CASES: dict[str, BaseLoss] = {
     "ldrld-k9": LocalRelations(k=9),
     "ttm": TransformedTeacher(weighted=False),
     "rld-authors": RefinedLogits(target_temperature=1.0),
+    "rld-cold": RefinedLogits(temperature=0.1),
     "abkd-alpha0": AlphaBetaDivergence(alpha=0.0, beta=0.5),
     "abkd-beta0": AlphaBetaDivergence(alpha=0.5, beta=0.0),
     "abkd-both0": AlphaBetaDivergence(alpha=0.0, beta=0.0),

@@ -8,6 +8,7 @@ import torch
 
 from icd.methods import ContrastiveRepresentation, MethodSetup
 from icd.models import build_model
+from icd.models.seeding import generators_kept, seed_step
 from icd.training.checkpoints import weights_digest
 
 SETUP = MethodSetup(student_channels=64, teacher_channels=64, labels_N=np.arange(600) % 10, seed=5)
@@ -17,8 +18,16 @@ MAKE: list[Callable[[], torch.nn.Module]] = [
     lambda: build_model("resnet14", num_classes=100, seed=4),
     lambda: build_model("resnet14", num_classes=100),  # as a teacher is before its weights are filled in
     lambda: ContrastiveRepresentation().build(SETUP),
+    lambda: _step(build_model("resnet8", num_classes=10, seed=5)),  # as a training beside the others
 ]
-SEEDED = (0, 1, 3)
+SEEDED = (0, 1, 3, 4)
+
+
+def _step(network: torch.nn.Module) -> torch.nn.Module:
+    with generators_kept(torch.device("cpu")):
+        for step in range(100):
+            seed_step(torch.device("cpu"), 0, 1, step)
+    return network
 
 
 def digests(make: Callable[[], torch.nn.Module], times: int) -> set[str]:

@@ -10,20 +10,14 @@ from typing import Any
 
 import pytest
 
-from icd.storage import byte_locks
 from icd.storage.byte_locks import ByteLocks
 from tests.crash.forks import forked
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(params=["openings", "turns"])
-def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file, locked in both ways: as Linux can, and as other systems must."""
-    if request.param == "turns":
-        monkeypatch.setattr(byte_locks, "_WAIT", None)
-    elif byte_locks._WAIT is None:
-        pytest.skip("this system has no locks of an open file description")
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     (tmp_path / "claims").touch()
     return tmp_path / "claims"
 
@@ -95,7 +89,6 @@ def test_closing_another_object_lets_go_of_nothing(path: Path, tmp_path: Path) -
     assert lines(book) == ["in first", "out first", "in second", "out second"]
 
 
-@pytest.mark.parametrize("path", ["openings"], indirect=True)  # where threads take turns no byte is free
 def test_other_bytes_are_free(path: Path) -> None:
     locks, inside = ByteLocks(path), threading.Barrier(2, timeout=20)
 
@@ -124,20 +117,14 @@ def test_a_file_that_was_removed_still_locks(path: Path, tmp_path: Path) -> None
 def test_bytes_are_taken_in_ascending_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that take the same bytes in two orders can wait for each other for ever."""
     taken: list[int] = []
-    by_opening, by_turns = fcntl.fcntl, fcntl.lockf
+    by_opening = fcntl.fcntl
 
     def opened(handle: int, command: int, lock: Any) -> Any:
         taken.append(struct.unpack("hhqqi", lock)[2])
         return by_opening(handle, command, lock)
 
-    def turned(handle: int, command: int, *where: int) -> None:
-        if command == fcntl.LOCK_EX:
-            taken.append(where[1])
-        by_turns(handle, command, *where)
-
     locks = ByteLocks(path)
     monkeypatch.setattr(fcntl, "fcntl", opened)
-    monkeypatch.setattr(fcntl, "lockf", turned)
     with locks.held([5, 3, 9, 3]):
         pass
     locks.close()

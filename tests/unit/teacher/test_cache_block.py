@@ -6,7 +6,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from icd.errors import CheckpointError, SetupError
+from icd.teacher.cache import CachePlan, TeacherCache
 from icd.teacher.cache_block import Block, BlockSpec, block_folder, read_spec
 
 SPEC = BlockSpec(
@@ -45,6 +46,10 @@ def filled(folder: Path, slots: np.ndarray) -> Block:
     block = Block(folder / "b", SPEC)
     block.write(slots, *entries(slots))
     return block
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_sizes() -> None:
@@ -177,6 +182,40 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot be made"):
         Block(tmp_path / "file" / "b", SPEC)
+
+
+@pytest.mark.parametrize("lost", ["entries.bin", "checks.bin", "claims"])
+def test_a_cache_that_is_incomplete_or_another_s_is_refused_and_nothing_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    filled(tmp_path, slots_of(3)).close()
+    before, content = open_files(), (tmp_path / "b" / lost).read_bytes()
+    (tmp_path / "b" / lost).unlink()
+    with pytest.raises(CheckpointError, match=f"{lost} is missing; drop the cache"):
+        Block(tmp_path / "b", SPEC)
+    (tmp_path / "b" / lost).write_bytes(content)
+    (tmp_path / "b" / "checks.bin").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="must have 1200 bytes, but got 0"):
+        Block(tmp_path / "b", SPEC)
+
+    def denied(self: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(SetupError, match="b cannot be made or opened: Permission denied"):
+        Block(tmp_path / "b", SPEC)
+    assert open_files() == before
+
+
+def test_where_one_block_cannot_be_opened_the_others_are_closed(tmp_path: Path) -> None:
+    specs = sorted((SPEC, replace(SPEC, side=2)), key=BlockSpec.digest)
+    folder = block_folder(tmp_path, specs[1])
+    Block(folder, specs[1]).close()
+    (folder / "claims").unlink()
+    before, plan = open_files(), CachePlan(mode="full", specs=tuple(specs), reason="")
+    with pytest.raises(CheckpointError, match="claims is missing"):
+        TeacherCache(tmp_path, plan, cast("Any", None), cast("Any", None))
+    assert open_files() == before
 
 
 def _claimer(folder: Path, slots: list[int], pause: float, said: Any) -> None:

@@ -40,6 +40,15 @@ def test_round_trip(saved: Path) -> None:
         assert torch.equal(back["weights"][name], tensor)
 
 
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+    left = tmp_path / ".epoch-000001.ckpt.4711.4711.tmp"
+    left.write_bytes(b"icd-checkpoint 1 ")
+    other = tmp_path / ".config.yaml.4711.4711.tmp"
+    other.touch()
+    checkpoints.save_epoch(tmp_path, 2, PAYLOAD)
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "epoch-000002.ckpt"]
+
+
 def test_same_payload_same_digest(tmp_path: Path) -> None:
     first, second = (checkpoints.save(tmp_path / name, PAYLOAD) for name in ("a.ckpt", "b.ckpt"))
     assert first == second

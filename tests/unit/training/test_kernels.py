@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from icd.training import loop
+from icd.training import kernels, loop
 from icd.training.kernels import DETERMINISTIC, deterministic_cudnn, products
 
 CUDA = torch.device("cuda")  # only the kind is asked for
@@ -62,7 +62,7 @@ def test_a_training_rounds_as_its_precision_says(monkeypatch: pytest.MonkeyPatch
         asked.append(tf32)
         raise InterruptedError
 
-    monkeypatch.setattr(loop, "products", noted)
+    monkeypatch.setattr(kernels, "products", noted)
     training = SimpleNamespace(is_settled=True, precision=precision)
     config: Any = SimpleNamespace(training=training, data=SimpleNamespace(measure_on="val"))
     with pytest.raises(InterruptedError):

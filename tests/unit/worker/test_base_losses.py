@@ -73,7 +73,7 @@ def test_the_losses_of_the_papers_pass(num_classes: int) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("what", ["loss", "method"])
+@pytest.mark.parametrize("what", ["loss", "method", "shape"])
 def test_no_teacher_is_trained_for_what_is_wrong(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*_: Any) -> None:
         raise AssertionError("a teacher is trained")
@@ -81,8 +81,8 @@ def test_no_teacher_is_trained_for_what_is_wrong(tmp_path: Path, what: str, monk
     monkeypatch.setattr(preflight, "prepare", train)
     write_images(tmp_path / "images.npz")
     plugin, more, said = write_plugin(tmp_path, value="student_NK"), dict[str, Any](), "my_loss.py:9: base loss cosine:"
-    if what == "method":
-        plugin.write_text(PLUGIN_METHOD)
+    if what != "loss":
+        plugin.write_text(PLUGIN_METHOD if what == "method" else PLUGIN_METHOD.replace("_BK}", "_BK.mean()[None]}"))
         more = {"method": "mine", "training": {**training(1), "lr": {"low": 0.1, "high": 0.2}}}
         said = "my_loss.py:11: method: the module of Mine must give a dictionary of scalar terms"
     sweep = sweep_of(tmp_path, plugin, **more)

@@ -10,14 +10,17 @@ import pytest
 
 from icd import search
 from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import read_trial
 from icd.config.sweep import Budget, Resources
-from icd.config.yaml import read_yaml
-from icd.errors import DataError, SetupError
+from icd.config.yaml import Document, read_yaml
+from icd.errors import ConfigError, DataError, SetupError
 from icd.fields import FieldError
 from icd.search import run_sweep, session
 from icd.search.core.preparation import PreflightResult
 from icd.search.session import _check_fit
 from icd.search.settings import Settings
+from icd.worker.trial_inputs import TrialFolders, read_data
+from tests.tiny import training, write_images
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
 
@@ -118,3 +121,13 @@ def test_images_of_a_cluster_need_not_be_here(tmp_path: Path, joined: bool, monk
 def test_cifar_that_is_fetched_need_not_be_here(tmp_path: Path) -> None:
     with pytest.raises(ExecutorAskedError):
         search.sweep(file(tmp_path, "cifar100"), root=tmp_path / "root", data_root=tmp_path / "none", download=True)
+
+
+def test_crd_is_refused_where_there_is_one_class(tmp_path: Path) -> None:
+    write_images(tmp_path / "one.npz", num_classes=1)
+    document = {"data": {"name": "npz", "path": str(tmp_path / "one.npz")}, "student": "resnet8"}
+    teacher = {"arch": "resnet14", "training": training(1)}
+    more = {"teacher": teacher, "method": "CRD", "training": training(1)}
+    config = read_trial(Document({**document, **more}, "trial"))
+    with pytest.raises(ConfigError, match=r"method: CRD contrasts an image with those of other classes .* but got 1"):
+        read_data(config, TrialFolders(root=tmp_path))
