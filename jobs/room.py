@@ -3,7 +3,7 @@
 A sweep asks for no more than fits unless its file says resources.autoscale, so by itself it makes no autoscaler start a
 node; nodes that come are used at once.
 
-ray job submit --working-dir . -- python jobs/room.py 16 --cpus 2 --gpus 0.25
+ray job submit -- python jobs/room.py 16 --cpus 2 --gpus 0.25
 """
 
 import argparse
