@@ -1,6 +1,6 @@
 """Measures what each part of a sweep's winner is worth, on the cluster this job belongs to.
 
-ray job submit --working-dir . -- python jobs/ablate.py quickstart --root /shared/runs
+ray job submit -- python jobs/ablate.py quickstart --root /shared/runs
 """
 
 import sys

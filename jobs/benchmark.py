@@ -1,6 +1,6 @@
 """Tunes methods alike and compares them on fresh seeds, on the cluster this job belongs to.
 
-ray job submit --working-dir . -- python jobs/benchmark.py search_spaces/table_digits100.yaml --root /shared/runs
+ray job submit -- python jobs/benchmark.py search_spaces/table_digits100.yaml --root /shared/runs
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Runs a sweep's best trials on fresh seeds, on the cluster this job belongs to.
 
-ray job submit --working-dir . -- python jobs/confirm.py quickstart --top 3 --seeds 5 --root /shared/runs
+ray job submit -- python jobs/confirm.py quickstart --top 3 --seeds 5 --root /shared/runs
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Writes a sweep's report, from where its folder can be seen.
 
-ray job submit --working-dir . -- python jobs/report.py quickstart --root /shared/runs
+ray job submit -- python jobs/report.py quickstart --root /shared/runs
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Goes on with a sweep on the cluster this job belongs to.
 
-ray job submit --working-dir . -- python jobs/resume.py quickstart --root /shared/runs
+ray job submit -- python jobs/resume.py quickstart --root /shared/runs
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Asks the cluster's autoscaler to have room for N trials at a time, from now on; 0 gives it back.
+"""Asks the cluster's autoscaler to have room for N trials at a time, from now on; N = 0 withdraws the request.
 
 A sweep asks for no more than fits unless its file says resources.autoscale, so by itself it makes no autoscaler start a
 node; nodes that come are used at once.
 
-ray job submit --working-dir . -- python jobs/room.py 16 --cpus 2 --gpus 0.25
+ray job submit -- python jobs/room.py 16 --cpus 2 --gpus 0.25
 """
 
 import argparse
@@ -14,7 +14,7 @@ from ray.autoscaler.sdk import request_resources
 
 def main() -> None:
     """Read the words and ask."""
-    parser = argparse.ArgumentParser(description="Ask the autoscaler for room for N trials at a time; 0 gives it back.")
+    parser = argparse.ArgumentParser(description="Ask the autoscaler for room for N trials at a time; 0 withdraws it.")
     parser.add_argument("trials", type=int, metavar="N")
     parser.add_argument("--cpus", type=float, default=1.0, help="of each trial, as resources.cpus_per_trial [1]")
     parser.add_argument("--gpus", type=float, default=0.0, help="of each trial, as resources.gpus_per_trial [0]")

@@ -1,6 +1,6 @@
 """Tells the driver of a sweep to leave: with --now after the epoch under way, else after the trials under way.
 
-ray job submit --working-dir . -- python jobs/stop.py quickstart --now --root /shared/runs
+ray job submit -- python jobs/stop.py quickstart --now --root /shared/runs
 """
 
 import sys

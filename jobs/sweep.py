@@ -1,6 +1,6 @@
 """Runs a sweep on the cluster this job belongs to.
 
-ray job submit --working-dir . -- python jobs/sweep.py search_spaces/quickstart.yaml --root /shared/runs
+ray job submit -- python jobs/sweep.py search_spaces/quickstart.yaml --root /shared/runs
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Sends MLflow what it has not been told of a sweep, from where its folder can be seen.
 
-ray job submit --working-dir . -- python jobs/sync.py quickstart --root /shared/runs
+ray job submit -- python jobs/sync.py quickstart --root /shared/runs
 """
 
 import sys

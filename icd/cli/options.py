@@ -85,7 +85,7 @@ DATA_ROOT = click.option(
     help="Look for data sets in this folder.  [default: one in your cache]",
 )
 DRY_RUN = click.option(
-    "--dry-run", is_flag=True, help="Print what is known so far, or what would be run first, and run nothing."
+    "--dry-run", is_flag=True, help="Run nothing: print what is known, or what confirm or ablate would run first."
 )
 SEEDS = click.option("--seeds", type=click.IntRange(2, 100), help="Run at most so many fresh seeds.  [default: 5]")
 
@@ -116,7 +116,7 @@ DEVICE = together(
         type=click.IntRange(0, 256),
         default=2,
         show_default=True,
-        help="Let so many processes decode images.",
+        help="Let so many threads decode images from files.",
     ),
 )
 CACHE = together(
@@ -126,7 +126,7 @@ CACHE = together(
         default="auto",
         show_default=True,
         help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
-        "(off); auto takes the first that fits.",
+        "(off); auto takes what was begun, else the smaller one that fits, else off.",
     ),
     click.option(
         "--teacher-cache-gb",

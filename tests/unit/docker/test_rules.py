@@ -247,6 +247,7 @@ def test_the_document_names_files_that_are_there_and_all_jobs() -> None:
 def test_jobs_run_the_verb_of_their_name_and_say_how_to_submit_them(path: Any) -> None:
     text = path.read_text()
     assert f"python jobs/{path.name} " in text
+    assert "--working-dir" not in text  # it would upload this folder, and every worker fetch it
     verb = re.search(r"main\(\[(.*?), \*sys\.argv\[1:\]\]\)", text)
     if path.name == "room.py":
         return
