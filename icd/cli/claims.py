@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,8 @@ def benchmark(
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"{output} cannot be written: {error.strerror}; choose another --output") from error
+    look = partial(read_benchmark, str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+    table = look()  # refuses, before anything is run, what could not be shown after it
     if not dry_run:
         from icd.cli.progress import driving
         from icd.results.report import write_report
@@ -199,7 +202,7 @@ def benchmark(
         with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
             failed = run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
-    table = read_benchmark(str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+        table = look()
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
     if output is not None:

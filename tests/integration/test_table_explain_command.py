@@ -65,7 +65,7 @@ def test_a_table_that_cannot_be(command: Command, root: Path, tmp_path: Path) ->
     assert "give one seed" in one_line(command("benchmark", sampled), 2, "CONFIG")
 
 
-def test_a_file_that_cannot_be_is_refused_before_anything_is_run(
+def test_what_could_not_be_shown_or_written_is_refused_before_anything_is_run(
     command: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("icd.results.benchmark.run_benchmark", lambda *more, **options: 1 / 0)
@@ -75,6 +75,7 @@ def test_a_file_that_cannot_be_is_refused_before_anything_is_run(
     (tmp_path / "taken").write_text("")
     told = one_line(command("benchmark", path, "-o", tmp_path / "taken" / "table"), 3, "SETUP")
     assert "cannot be written: File exists; choose another --output" in told
+    assert "--against must name rows" in one_line(command("benchmark", path, "--against", "x"), 2, "USAGE")
     assert not root.exists()
 
 
