@@ -25,7 +25,6 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Locati
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
-from icd.search.core.records import TrialRecord
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
@@ -197,7 +196,10 @@ class SweepController:
     def _take_up(self) -> None:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         ended = []
-        for record in map(self._ended_before, self.ledger.records(self.source.stage)):
+        for record in self.ledger.records(self.source.stage):
+            if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
+                self.ledger.tell(record.number, "pruned")  # by now the pruner may judge otherwise
+                record = self.ledger.record(record.number)
             self._budget.spend(record.number, float(record.attributes.get("seconds", 0.0)))
             if not self.source.restore(record):
                 continue
@@ -209,13 +211,6 @@ class SweepController:
                 self._ended.append(record.state)
                 ended.append(record)
         self.recorder.drop_checkpoints(ended)
-
-    def _ended_before(self, record: TrialRecord) -> TrialRecord:
-        """Tell the end of a trial that a killed driver pruned: by now the pruner may judge otherwise."""
-        if record.state != "running" or record.attributes.get("exit_reason") not in ("pruned", "diverged"):
-            return record
-        self.ledger.tell(record.number, "pruned")
-        return self.ledger.record(record.number)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -281,20 +276,16 @@ class SweepController:
         return f"dead term: {'; '.join(found)}" if found else ""
 
     def _pruned(self, number: int, epoch: int, reason: str) -> bool:
-        """Stop a trial that looks poor; a control trial goes on and remembers it."""
-        if self._is_control(number, epoch):
+        """Stop a trial that looks poor; a control trial goes on, and the study keeps when that was said first."""
+        record = self.ledger.record(number)
+        if record.control:
+            if record.would_stop_at is None:
+                self.ledger.note(number, would_stop_at=epoch)
             return True
         self.recorder.fetch(number)
         self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
         self._close(number)
         return False
-
-    def _is_control(self, number: int, epoch: int) -> bool:
-        """Whether a trial goes on, whatever is said of it; the study keeps when that was said first."""
-        record = self.ledger.record(number)
-        if record.control and record.would_stop_at is None:
-            self.ledger.note(number, would_stop_at=epoch)
-        return record.control
 
     def _complete(self, result: AttemptResult) -> None:
         number = result.number

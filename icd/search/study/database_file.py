@@ -75,7 +75,9 @@ def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) 
         _remove(aside)
         try:
             make(aside)
-            if others := sorted(_tables(path) - _tables(aside)):
+            with closing(sqlite3.connect(path)) as found, closing(sqlite3.connect(aside)) as made:
+                others = sorted(_tables(found) - _tables(made))
+            if others:
                 rule = "is a database of another program, and is left as it is; ICD_STORAGE_URL and MLFLOW_TRACKING_URI"
                 raise SetupError(f"{path}, with a table {others[0]!r}, {rule} must each name a file of its own")
             _remove(path)
@@ -91,20 +93,15 @@ def is_whole(path: Path, filled: Sequence[str]) -> bool:
         return False
     try:  # for writing, as a step that was cut off may have to be undone before anything can be read
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as database:
-            return any(_has_rows(database, table) for table in filled)
+            named = _tables(database).intersection(filled)
+            return any(database.execute(f"select 1 from {table} limit 1").fetchone() for table in named)
     except sqlite3.Error:
         return True
 
 
-def _tables(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
-        names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+def _tables(database: sqlite3.Connection) -> set[str]:
+    names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
     return {name for name in names if not name.startswith(_PASSING)}
-
-
-def _has_rows(database: sqlite3.Connection, table: str) -> bool:
-    named = database.execute("select 1 from sqlite_master where type = 'table' and name = ?", (table,)).fetchone()
-    return named is not None and database.execute(f"select 1 from {table} limit 1").fetchone() is not None
 
 
 def _remove(path: Path) -> None:

@@ -348,12 +348,11 @@ class Ledger:
 
     def _lists_of(self, stage: Stage) -> list[SweepStudy]:
         rounds = [
-            name.rpartition("/")[2] for name in self._do(lambda: _studies(self._database)) if self._is(name, stage)
+            name.rpartition("/")[2]
+            for name in self._do(lambda: _studies(self._database))
+            if name.startswith(f"{self.name}/{stage}/")
         ]
         return [self._open_list(list_number(stage, number)) for number in sorted(map(int, rounds))]
-
-    def _is(self, name: str, stage: Stage) -> bool:
-        return name.startswith(f"{self.name}/{stage}/")
 
     def _begin_list(self, number: int) -> SweepStudy:
         """Open the study of a list, made if it is missing; what lists measure is better the larger it is."""

@@ -74,7 +74,8 @@ class SweepFiles:
         if self.bucket is None or not attempts:
             return
         names = self.bucket.list(self._below(attempts))
-        begun = {int(match[1]) for match in map(self._own_name, names) if match}
+        own_name = re.compile(rf"{re.escape(self.prefix)}/trials/(\d+)/a\d+/begun")
+        begun = {int(match[1]) for match in map(own_name.fullmatch, names) if match}
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             chosen = [number for number in attempts if number in begun]
             for done in [pool.submit(self._fetch_trial, number, names, attempts[number], weights) for number in chosen]:
@@ -131,9 +132,6 @@ class SweepFiles:
         if index != {"attempt": attempt, "files": here}:
             place(folder / _INDEX_NAME, json.dumps({"attempt": attempt, "files": here}).encode())
 
-    def _own_name(self, name: str) -> re.Match[str] | None:
-        return re.fullmatch(rf"{re.escape(self.prefix)}/trials/(\d+)/a\d+/begun", name)
-
     def _trial(self, number: int) -> str:
         return trial_folder(Path(self.prefix), number).as_posix()
 
@@ -152,10 +150,7 @@ class SweepFiles:
             )
 
     def fetch_made(self) -> None:
-        """Bring what the last driver made of the sweep: MLflow may still have to be given it.
-
-        What an earlier one has left on this machine is replaced, or ``publish`` would send it in its place.
-        """
+        """Bring what the last driver made of the sweep, in place of what an earlier one has left on this machine."""
         for name in _MADE:
             if self.bucket is not None:
                 self.bucket.download(f"{self.prefix}/{name}", self.folder / name)

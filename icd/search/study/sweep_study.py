@@ -112,6 +112,8 @@ class SweepStudy:
             state = "duplicate" if trial.state == TrialState.FAIL and own.get("twin") is not None else state
         if replaced_by is not None:
             state, own["reason"] = "retried", f"{own.get('reason', '')}; tried again as trial {replaced_by}".strip("; ")
+        moments = trial.datetime_start, trial.datetime_complete  # this machine's, without a zone
+        started, ended = (at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None for at in moments)
         return TrialRecord(
             number=self.first + trial.number,
             state=state,
@@ -119,17 +121,12 @@ class SweepStudy:
             values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
             params=trial.params,
             curve=dict(sorted(trial.intermediate_values.items())),
-            started=_utc(trial.datetime_start),
-            ended=_utc(trial.datetime_complete),
+            started=started,
+            ended=ended,
             rank=rank,
             attributes={name: value for name, value in attributes.items() if not name.startswith("icd:")},
             **own,
         )
-
-
-def _utc(moment: datetime | None) -> str | None:
-    """Write a time of Optuna's, which is this machine's and has no zone, as UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 def replaced(trials: Sequence[FrozenTrial]) -> dict[int, int]:

@@ -61,7 +61,10 @@ class SearchSource:
                 self._tell_duplicate(record.number, twin)
                 return False
             if record.key.startswith(REFUSED):
-                self._refuse_again(record)
+                try:
+                    self.members(record)
+                except ConfigError as error:
+                    self._refuse(record.number, error)
                 return False
         self._duplicates = self._duplicates + 1 if record.state == "duplicate" else 0
         self.tried += record.state != "duplicate"
@@ -165,12 +168,6 @@ class SearchSource:
             self._refuse(number, refusals[-1])
             return None
         return self._new(number, self.ledger.record(number).key)
-
-    def _refuse_again(self, record: TrialRecord) -> None:
-        try:
-            self.members(record)
-        except ConfigError as error:
-            self._refuse(record.number, error)
 
     def _refuse(self, number: int, error: ConfigError) -> None:
         reason = "; ".join(str(problem) for problem in error.problems)
