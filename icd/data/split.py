@@ -68,25 +68,20 @@ class ClosedTest:
 
     def __init__(self, load: Callable[[], ImageSet], *, sealed: str = "") -> None:
         self._load, self._sealed = load, sealed
-        self._looks: list[str] = []
+        self.looks: list[str] = []  # the purposes it was opened for in this process, in order
 
     def seal(self, reason: str) -> "ClosedTest":
         """Give a test set that nobody can open, and that says why; it does not even know where the images are."""
         require(bool(reason.strip()), "reason must say why the test set is sealed", reason)
         return ClosedTest(ClosedTest._refuse, sealed=reason)
 
-    @property
-    def looks(self) -> list[str]:
-        """The purposes it was opened for in this process, in order."""
-        return list(self._looks)
-
     def open(self, purpose: str) -> ImageSet:
         """Load the test images, for a purpose that goes into the log and into ``looks``."""
         if self._sealed:
             raise TestSetClosedError(f"the test set is sealed: {self._sealed}, but {purpose!r} wanted to open it")
         require(bool(purpose.strip()), "purpose must say what the test set is opened for", purpose)
-        self._looks.append(purpose)
-        logger.info("test set opened (look %d): %s", len(self._looks), purpose)
+        self.looks.append(purpose)
+        logger.info("test set opened (look %d): %s", len(self.looks), purpose)
         return self._load()
 
     @staticmethod

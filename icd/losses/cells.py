@@ -79,19 +79,10 @@ def _cells_of_map(height: int, width: int, scale: int, grid: int | None) -> Tens
 
 
 def bins(height: int, width: int, scale: int) -> Tensor:
-    """Adaptive average pooling to scale x scale, torch's to the bit: float64 [scale * scale, height * width]."""
-    if scale == 1:  # torch divides once then, which rounds otherwise
-        return torch.full((1, height * width), 1 / (height * width), dtype=torch.float64)
-    rows_mH, columns_mW = _windows(height, scale), _windows(width, scale)
-    inside_MHW = rows_mH[:, None, :, None] * columns_mW[None, :, None, :]
-    counts = rows_mH.sum(dim=1)[:, None, None, None], columns_mW.sum(dim=1)[None, :, None, None]
-    return (inside_MHW / counts[0] / counts[1]).reshape(scale * scale, height * width)
-
-
-def _windows(size: int, scale: int) -> Tensor:
-    """Say which places of a line belong to each cell, 1 or 0 in float64, [scale, size]."""
-    place, cell = torch.arange(size), torch.arange(scale)[:, None]
-    return ((place >= cell * size // scale) & (place < -(-(cell + 1) * size // scale))).double()
+    """Adaptive average pooling of a map to scale x scale, as a float64 matrix [scale * scale, height * width]."""
+    parts = torch.arange(height * width).split(256)  # each place takes a whole map, so never all at once
+    maps = (F.one_hot(part, height * width).double().view(-1, 1, height, width) for part in parts)
+    return torch.cat([F.adaptive_avg_pool2d(map_, scale).flatten(1) for map_ in maps]).T.contiguous()
 
 
 def scale_loss(

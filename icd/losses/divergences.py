@@ -85,8 +85,7 @@ class RefinedLogits(RowLoss):
         first_N = temperature**2 * pair_kl(margin_N, teacher_margin_N)
         pull_N1 = (self.alpha * temperature * (margin_N.sigmoid() - teacher_margin_N.sigmoid())).unsqueeze(1)
         gradient_NK = others_NK.mul_(-pull_N1).scatter_(1, labels_N1, pull_N1)
-        # The classes below the label. The least number is finite, so that a row that keeps no class is uniform on both
-        # sides: no loss and no gradient. It is still finite once it is divided by the temperature.
+        # Classes below the label. Finite once divided, the least number makes a row that keeps none uniform: no loss.
         least = torch.finfo(student_NK.dtype).min / 4 * min(1.0, self.temperature)
         dropped_NK = teacher_NK >= teacher_NK.gather(1, labels_N1)
         below_NK, teacher_below_NK = (side_NK.masked_fill(dropped_NK, least) for side_NK in (student_NK, teacher_NK))

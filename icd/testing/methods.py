@@ -15,6 +15,7 @@ from icd.methods.base import LiveOutputs, MethodSetup, Step
 from icd.models import build_model
 from icd.models.seeding import initial_weights
 from icd.testing.contract import Check, after, require
+from icd.testing.losses import is_a_value
 
 CLASSES, BATCH, SIDE = 10, 4, 32
 
@@ -97,13 +98,6 @@ def own_parameters_are_its_own(method: Any) -> None:
     torch.stack([term.double() for term in _terms(method, pair, first).values()]).sum().backward()
     idle = [name for name, weight in first.named_parameters() if weight.requires_grad and weight.grad is None]
     require(not idle, f"parameters {', '.join(idle)} get no gradient")
-
-
-def is_a_value(method: Any) -> None:
-    """It is equal to a copy, hashable, and has a title."""
-    from icd.testing.losses import is_a_value as check
-
-    check(method)
 
 
 METHOD_CHECKS: tuple[Check[Any], ...] = (

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from icd.models import MODELS, Network, Output, Stem, build_model, feature_size
-from icd.models.seeding import generators_kept, seed_step
 from icd.testing.contract import Check, require
+from icd.training.draws import generators_kept, seed_step
 
 CLASSES = 7
 

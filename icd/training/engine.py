@@ -32,8 +32,8 @@ from icd.methods import (
     SimilarityPreserving,
     Step,
 )
-from icd.models.seeding import seed_step
 from icd.training.cached_teacher import Numbers
+from icd.training.draws import seed_step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.optimizer import learning_rates, lr_scalar
 from icd.training.step import TrainStep, live_outputs

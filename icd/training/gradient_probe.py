@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from icd.data import views
 from icd.data.loader import Batch, order
 from icd.methods import NetworkOutputs, Step
-from icd.models.seeding import generators_kept, seed_step
+from icd.training.draws import generators_kept, seed_step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.step import TrainStep, live_outputs
 

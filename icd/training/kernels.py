@@ -11,11 +11,12 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def deterministic_cudnn(device: torch.device) -> Iterator[None]:
-    """Fixed kernels on CUDA, and the settings of before at the end; on a CPU there is nothing to choose.
+def kernels(device: torch.device, precision: str) -> Iterator[None]:
+    """Fixed kernels on CUDA that round as a training's precision says; on a CPU there is nothing to choose.
 
-    Some kernels still add in an order that changes from run to run (the gradient of max pooling is one). Where
-    ``ICD_DETERMINISTIC`` is 1 torch takes slower ones that do not, and warns of an operation that has none.
+    Whatever measures its network takes the same ones. Some still add in an order that changes from run to run (the
+    gradient of max pooling is one). Where ``ICD_DETERMINISTIC`` is 1 torch takes slower ones that do not, and warns of
+    an operation that has none.
     """
     if device.type != "cuda":
         yield
@@ -27,17 +28,11 @@ def deterministic_cudnn(device: torch.device) -> Iterator[None]:
         os.environ.setdefault(_CUBLAS, ":4096:8")  # read at the first product of matrices
         torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with products(device, tf32=precision == "tf32"):
+            yield
     finally:
         cudnn.deterministic, cudnn.benchmark = before[:2]
         torch.use_deterministic_algorithms(before[2], warn_only=True)
-
-
-@contextmanager
-def kernels(device: torch.device, precision: str) -> Iterator[None]:
-    """Choose both for a training of a precision, and for whatever measures its network."""
-    with deterministic_cudnn(device), products(device, tf32=precision == "tf32"):
-        yield
 
 
 @contextmanager

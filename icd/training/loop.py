@@ -25,10 +25,10 @@ from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
 from icd.methods import MethodSetup, NetworkOutputs, Step
 from icd.models import Network, build_model
-from icd.models.seeding import generators_kept, seed_step
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter, snapshot
 from icd.training.cached_teacher import CachedTeacher
+from icd.training.draws import generators_kept, seed_step
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate

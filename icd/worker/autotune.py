@@ -20,7 +20,7 @@ from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.methods import CrossEntropy, Step
 from icd.models import build_model
-from icd.training.kernels import deterministic_cudnn, products
+from icd.training.kernels import kernels
 from icd.training.loop import Execution, train_batches
 from icd.training.step import TrainStep
 
@@ -85,7 +85,7 @@ def _timed(one: TrainStep, batch: Batch, moment: Step) -> float:
     device = batch.images_BCHW.device
     torch.cuda.synchronize(device)
     began = time.perf_counter()
-    with deterministic_cudnn(device), products(device, tf32=one.training.precision == "tf32"):
+    with kernels(device, str(one.training.precision)):
         one(batch, None, moment, one.training.lr)
     torch.cuda.synchronize(device)
     return time.perf_counter() - began

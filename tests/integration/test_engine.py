@@ -16,9 +16,9 @@ from icd.config.yaml import parse_yaml
 from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
-from icd.models.seeding import seed_step
 from icd.teacher import device_cache
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.training.draws import seed_step
 from icd.training.engine import _DRIFT, DeviceEpochs, spent
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.loop import EpochMetrics, Execution, Trained, initial_student, train

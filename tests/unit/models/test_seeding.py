@@ -8,8 +8,8 @@ import torch
 
 from icd.methods import ContrastiveRepresentation, MethodSetup
 from icd.models import build_model
-from icd.models.seeding import generators_kept, seed_step
 from icd.training.checkpoints import weights_digest
+from icd.training.draws import generators_kept, seed_step
 
 SETUP = MethodSetup(student_channels=64, teacher_channels=64, labels_N=np.arange(600) % 10, seed=5)
 

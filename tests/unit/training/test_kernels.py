@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from icd.training import kernels, loop
-from icd.training.kernels import DETERMINISTIC, deterministic_cudnn, products
+from icd.training.kernels import DETERMINISTIC, products
 
 CUDA = torch.device("cuda")  # only the kind is asked for
 
@@ -26,7 +26,7 @@ def test_the_switches_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch, stri
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     before = flags()
-    with deterministic_cudnn(CUDA):
+    with kernels.kernels(CUDA, "fp32"):
         assert flags() == (True, False, strict)
         assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if strict else None)
     assert flags() == before
@@ -34,7 +34,7 @@ def test_the_switches_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch, stri
 
 def test_nothing_to_choose_on_a_cpu() -> None:
     before = flags()
-    with deterministic_cudnn(torch.device("cpu")):
+    with kernels.kernels(torch.device("cpu"), "fp32"):
         assert flags() == before
 
 
@@ -66,5 +66,5 @@ def test_a_training_rounds_as_its_precision_says(monkeypatch: pytest.MonkeyPatch
     training = SimpleNamespace(is_settled=True, precision=precision)
     config: Any = SimpleNamespace(training=training, data=SimpleNamespace(measure_on="val"))
     with pytest.raises(InterruptedError):
-        loop.train(config, cast("Any", None), None, loop.Execution())
+        loop.train(config, cast("Any", None), None, loop.Execution(device=CUDA))
     assert asked == [precision == "tf32"]

@@ -17,8 +17,8 @@ from icd.data.split import Split
 from icd.errors import ConfigError
 from icd.methods import CrossEntropy
 from icd.models import build_model
-from icd.models.seeding import seed_step
 from icd.training.checkpoints import weights_digest
+from icd.training.draws import seed_step
 from icd.training.evaluation import evaluate
 from icd.training.loop import EpochMetrics, Execution, Trained, train
 from icd.training.student_file import read_student, write_student
