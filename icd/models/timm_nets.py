@@ -89,7 +89,7 @@ def _timm(name: str) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise SetupError(f"timm:{name} needs timm, which is not installed; pip install 'icd[timm]'") from error
+        raise SetupError(f"timm:{name} needs timm, which is missing: pip install '.[timm]'") from error
     return timm
 
 
