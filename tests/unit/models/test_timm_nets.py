@@ -61,9 +61,7 @@ def test_names_that_timm_does_not_know() -> None:
 
 def test_without_timm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(
-        SetupError, match=r"timm:resnet10t needs timm, which is missing: pip install '.\[timm\]'"
-    ):
+    with pytest.raises(SetupError, match=r"timm:resnet10t needs timm, which is missing: pip install '.\[timm\]'"):
         timm_row("resnet10t")
     assert SetupError.exit_code == 3
 
