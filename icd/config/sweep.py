@@ -103,7 +103,7 @@ class Budget(Checked):
 
     Attributes:
         trials: Trials, enqueued ones included; null for all points of a grid.
-        hours: Wall time of the drivers together.
+        hours: Wall time of the drivers together, without what each makes ready first, such as a teacher.
         gpu_hours: GPUs of a trial, or its share of those of its process, times its training time, summed.
         min_gain: No more trials are begun once ten more are expected to improve the first objective by less than this,
             in its own unit (points, of an accuracy); null for no such end. It needs 20 trials first.

@@ -146,5 +146,5 @@ def test_a_root_of_an_earlier_format_is_refused_and_left_as_it_is(command: Comma
         ("rm", "by-hand", "--yes"),
     ):
         line = one_line(command(*words), 5, "STATE")
-        assert "sweep 'by-hand' was made by another version of icd" in line, words
+        assert "sweep 'by-hand' was made by a version of icd with another format" in line, words
         assert contents(root) == before, words

@@ -123,7 +123,7 @@ class Ledger:
         earlier = [name for name, own in made.items() if "digest" in own and own.get(_FORMAT_NAME) != FORMAT]
         if earlier:
             raise StateError(
-                f"sweep {earlier[0]!r} was made by another version of icd, and only that can go on with it or read it; "
+                f"sweep {earlier[0]!r} was made by a version of icd with another format, which alone can read it; "
                 "choose another --root"
             )
 

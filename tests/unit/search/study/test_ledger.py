@@ -129,7 +129,7 @@ def test_a_database_of_another_format_is_refused(database: str, ledger: Ledger, 
     Ledger.refuse_earlier(storage)  # it was only begun
     for name, value in marks.items():
         storage.set_study_user_attr(study_id, name, value)
-    with pytest.raises(StateError, match="sweep 'older' was made by another version of icd"):
+    with pytest.raises(StateError, match="sweep 'older' was made by a version of icd with another format"):
         Ledger.refuse_earlier(storage)
 
 
