@@ -40,8 +40,15 @@ def test_a_short_table_is_matched_by_its_parameters(tmp_path: Path, capsys: pyte
     assert recorded.main([str(long), "--short", str(short)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert "short.json: 2 trainings that both tables have" in printed
-    assert printed[-2].startswith("| epoch 1 of 3 | 0.00 (1)")
-    assert printed[-1].startswith("| end of a schedule of 1 | 1.00 (1)")
+    assert printed[-3].startswith("| epoch 1 of 3 | 0.00 (1)")
+    assert printed[-2].startswith("| end of a schedule of 1 | 1.00 (1)")
+
+
+def test_the_interval_of_a_gain_holds_it(tmp_path: Path) -> None:
+    table = recorded.RecordedCurves.read(table_of(tmp_path / "long.json", [[float(n)] for n in range(12)]))
+    right, wrong = table.after(1), [-value for value in table.after(1)]
+    assert recorded.gain(table, right, right) == (0.0, 0.0)
+    assert recorded.gain(table, wrong, right) == (1.0, 1.0)
 
 
 def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
@@ -52,3 +59,12 @@ def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
     )
     study.optimize(table.objective, n_trials=3)
     assert [trial.state.name for trial in study.trials if trial.params["row"] < 2] == ["PRUNED", "PRUNED"]
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("", 24), ("-e8", 8), ("-e3", 3)])
+def test_the_recorded_tables_hold_the_same_twenty_configurations(name: str, epochs: int) -> None:
+    folder = Path(recorded.__file__).with_name("recordings")
+    long = recorded.RecordedCurves.read(folder / "curves-digits100.json")
+    own, table = long.shared(recorded.RecordedCurves.read(folder / f"curves-digits100{name}.json"))
+    assert len(own.curves) == 20
+    assert {len(curve) for _, curve in table.curves} == {epochs}
