@@ -39,6 +39,7 @@ def begun(number: int, epochs: int = 0) -> RunView:
         params=PARAMS,
         tags={"method": "iCD-DKD", "state": "running"},
         rows=[row(number, epoch) for epoch in range(1, epochs + 1)],
+        sorted_by="final/val/top1",
     )
 
 
