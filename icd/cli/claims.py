@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from icd.search.core.records import Stage
 
 _ANEW = together(
-    click.option("--anew", is_flag=True, help="Begin another round, on seeds of its own; go on with it without this."),
+    click.option(
+        "--anew",
+        is_flag=True,
+        help="Begin another round, on seeds of its own; to continue it later, repeat the command without this option.",
+    ),
     click.option(
         "--keep-seeds",
         is_flag=True,
-        help="Begin another round on the seeds of the last, with its runs; go on with it without this.",
+        help="Begin another round on the seeds of the last, with its runs; to continue it, repeat without this option.",
     ),
 )
 _FAILED_RUNS = click.option(
@@ -55,7 +59,8 @@ def _found(
         from icd.results.report import write_report
 
         another = "".join(f" without --{key.replace('_', '-')}" for key in ("anew", "keep_seeds") if options[key])
-        with driving(options) as shown, stopping_politely(f"the same command{another}"):
+        raced = " (with it, while the race is not over)" if another and options.get("race") else ""
+        with driving(options) as shown, stopping_politely(f"the same command{another}{raced}"):
             return run(name, report=write_report, **shown)
     return results.read(name, stage, root=options["root"])
 

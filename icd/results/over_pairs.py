@@ -34,8 +34,8 @@ def over_pairs(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
     """Compare two configurations pair by pair; describes, and decides nothing.
 
     The chance is `mean_pairs P(X > Y) + P(X = Y) / 2` over all runs X and Y of a pair, with a percentile bootstrap that
-    draws runs within each pair (Agarwal et al., NeurIPS 2021, section 4.3). That gives no interval where something has
-    one run only, or where all draws are alike, as they are if every run of the one beats every run of the other. The
+    draws runs within each pair (Agarwal et al., NeurIPS 2021, section 4.3). There is no interval if either one has only
+    one run on some pair, or if all draws agree, as when every run of one beats every run of the other. The
     interaction is the F test of the differences `d_p`, with weights `w_p = 1 / (1 / n_p + 1 / m_p)`:
     `sum_p w_p (d_p - d)^2 / (P - 1) / s^2` on P - 1 and the error's degrees of freedom, with the variance `s^2` pooled
     within pairs and configurations. None with fewer than two pairs, or without runs of both on each.

@@ -61,11 +61,11 @@ def compare(
     Dunnett (JASA 50, 1955) for any contrasts (Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008).
 
     One variance is no safe assumption. A contrast is judged by its own cells alone where the errors of either side vary
-    more than those of all other cells, by an F test of level 0.025 for each side; so does one whose cells share too
-    few blocks. Then it is a paired t over the blocks that its cells share, and Welch's t (Biometrika 34, 1947) of cells
-    that share fewer than two, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946) and Bonferroni's
-    correction. A side that varies less than the others needs no guard: its interval is too wide, not too narrow. What a
-    block adds to all its cells changes none of this, however large it is.
+    more than those of all other cells, by an F test of level 0.025 for each side. The same is done where its cells
+    share too few blocks for the model. Cells that share two blocks or more are then compared by a paired t over those
+    blocks, others by Welch's t (Biometrika 34, 1947), with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
+    1946) and Bonferroni's correction. A side that varies less than the others needs no guard: its interval is too wide,
+    not too narrow. What a block adds to all its cells changes none of this, however large it is.
 
     A run without a value is not among them, and the weights of a contrast sum to 0. So many ``families`` share alpha
     (Bonferroni). An estimate is None where a cell has no value or no spread can be estimated.

@@ -24,7 +24,7 @@ from icd.search.study.sweep_index import find, pasted, sweep_folder
 from icd.search.suggest.params_of import params_of
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
-from icd.search.sweep_status import driver_of, used_budget
+from icd.search.sweep_status import driver_of, refuse_another_root, used_budget
 
 _LOOK_EVERY_S = 0.3
 _LONGEST_LABEL = 80
@@ -186,8 +186,8 @@ def try_trial(
         if other.key == request.key:
             return _result(asked, other, None, **told)
     asked.refuse_without_room(len(waiting))
-    if driver is not None and files.bucket is None and not (files.folder / "driver.lock").exists():
-        raise StateError(f"sweep {name!r} is driven by {driver} with another root than {root}; ask for the trial there")
+    if driver is not None:
+        refuse_another_root(root, name, driver)
     files.ask_to_try(request)
     taken = _taken(asked.ledger, request, wait_s if driver else 0.0)
     told["driver"] = driver_of(root, name)  # it may have left meanwhile

@@ -22,14 +22,16 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     """Name what ``remove`` would take away; a sweep whose removal was cut off may lack its study.
 
     Raises:
-        StateError: If somebody drives it, or there is nothing of that name.
+        StateError: If somebody drives it, it is another program's, or there is nothing of that name.
     """
     driver = driver_of(root, name)
     if driver is not None:
         raise StateError(f"sweep {name!r} is driven by {driver}; end it first with 'icd stop {name} --now'")
     folder, url = sweep_folder(root, name), storage_url(root)
     refuse_earlier(root)
-    names = Ledger.names(open_storage(url)) if can_exist(root, url) else []
+    names = Ledger.names(storage := open_storage(url)) if can_exist(root, url) else []
+    if name in names:
+        Ledger.refuse_foreign(storage, name)
     bucket = sweep_files_of(folder).bucket
     found = [f"its study in {root}"] if name in names else []
     found += [str(folder)] if folder.exists() else []
@@ -61,9 +63,11 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
 
 
 def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
+    storage = open_storage(url)
+    Ledger.refuse_foreign(storage, name)
     if mlflow:  # first: without its study the sweep would be found no more
         _drop_experiment(tracking_uri(root), name)
-    Ledger.remove(open_storage(url), name)
+    Ledger.remove(storage, name)
     bucket = sweep_files_of(sweep_folder(root, name)).bucket
     if bucket is not None:
         for object_name in bucket.list(f"sweeps/{name}"):

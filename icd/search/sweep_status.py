@@ -205,7 +205,7 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
     """Ask a sweep's driver to stop; returns who that is.
 
     Raises:
-        StateError: If nobody drives it, or there is no such sweep.
+        StateError: If nobody drives it, or for another root, or there is no such sweep.
     """
     driver = driver_of(root, name)
     if driver is None:
@@ -213,8 +213,21 @@ def request_stop(root: Path, name: str, how: StopHow) -> str:
         raise StateError(
             f"sweep {name!r} is driven by nobody, so there is nothing to stop; see '{pasted(root, 'status', name)}'"
         )
+    refuse_another_root(root, name, driver)
     sweep_files_of(sweep_folder(root, name)).ask_to_stop(how)
     return driver
+
+
+def refuse_another_root(root: Path, name: str, driver: str) -> None:
+    """Refuse to ask a driver for something in a root where it does not look.
+
+    Raises:
+        StateError: If it drives the sweep for another root that has the same database.
+    """
+    folder = sweep_folder(root, name)
+    here = (folder / "driver.lock").exists() if is_shared(storage_url(root)) else is_driven(folder)
+    if not here and sweep_files_of(folder).bucket is None:
+        raise StateError(f"sweep {name!r} is driven by {driver} with another root than {root}; ask for it there")
 
 
 def _status(root: Path, ledger: Ledger) -> SweepStatus:

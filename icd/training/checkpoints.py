@@ -72,11 +72,17 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> str:
-    """Write the checkpoint of an epoch; drop all but the newest two, and what a kill left of others half written."""
+    """Write the checkpoint of an epoch and drop all but the newest two."""
     digest = save(_epoch_path(folder, epoch), payload)
-    for path in [*_epoch_paths(folder)[_KEEP:], *folder.glob(".epoch-*.tmp")]:
+    for path in _epoch_paths(folder)[_KEEP:]:
         path.unlink(missing_ok=True)
     return digest
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Drop what a kill left half written. Only whoever takes a folder over may: another may be writing until then."""
+    for path in folder.glob(".epoch-*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:

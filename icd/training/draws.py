@@ -25,7 +25,7 @@ def generators_kept(device: torch.device) -> Iterator[None]:
 def seed_step(device: torch.device, seed: int, epoch: int, step: int) -> None:
     """Make what a network draws in a step follow from these numbers alone, whatever was drawn before it.
 
-    The generators are those of all threads: of two trainings at once in a process, none may draw.
+    All threads share these generators, so if two trainings run in one process at once, neither network may draw.
     """
     word = int(counter.bits(counter.NETWORK, seed, epoch, step)[0])
     with ONE_AT_A_TIME:

@@ -59,6 +59,7 @@ class Begun(NamedTuple):
 def take_up(folder: Path) -> Begun:
     """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
     path = folder / METRICS
+    checkpoints.drop_unfinished(folder / "checkpoints")
     found = checkpoints.newest(folder / "checkpoints")
     epoch = found.epoch if found else 0
     rows = [row for row in stored_rows(folder) if row["epoch"] <= epoch]

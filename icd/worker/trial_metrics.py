@@ -20,8 +20,8 @@ METRICS = "metrics.jsonl"
 def stored_rows(folder: Path) -> list[dict[str, Any]]:
     """Read a trial's metrics, one row per reported epoch, in their order; each epoch's checkpoint was durable first.
 
-    An attempt that was taken for dead may have added a row. Of two rows of one epoch that counts whose epoch was over
-    later: that of the newer attempt, which began when the other one was given up.
+    An attempt that was taken for dead may have added a row. If two rows have the same epoch, the one that ended
+    later is kept: it belongs to the newer attempt.
     """
     path = folder / METRICS
     rows: list[dict[str, Any]] = []

@@ -40,7 +40,7 @@ class Killer:
         self.lost: dict[int, int] = {}  # the trials that ran there, and the newest checkpoint of each
 
     def watch(self, driver: Any, executor: Any) -> None:
-        under_way = list(executor.tracker.running.values())
+        under_way = list(executor.tracker.running.values()) if executor.tracker is not None else []
         begun = {number for number, running in driver.running.items() if running.epoch > 3}
         if self.moment or len(begun) < 2:
             return

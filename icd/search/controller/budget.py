@@ -10,7 +10,7 @@ from icd.search.core.records import TrialRecord
 class BudgetTracker:
     """Hours and GPU hours against a budget, over all drivers that a sweep has had.
 
-    Hours count from a driver's first look at the ledger, so what is made ready before, such as a teacher, costs none.
+    A driver's hours begin when it reads the ledger; what it makes ready before, such as a teacher, is not counted.
     """
 
     def __init__(self, budget: Budget, seconds_before: float, gpus_per_trial: float, *, maximize: bool) -> None:

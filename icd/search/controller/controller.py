@@ -71,8 +71,8 @@ class SweepController:
         self.stopped_by = ""
         self.halted: SetupError | None = None
         self._waiting: list[int] = []  # begun before, or to be tried again
-        self._alone: int | None = None  # the trial that was issued last, if nothing may run beside it
-        self._hosts: set[str] = set()  # where epochs were finished
+        self._alone: int | None = None  # the trial chosen last of those that wait, if nothing may run beside it
+        self._hosts = set[str](ledger.attributes.get("hosts", ()))  # where epochs were finished
         self._warned = False
         self._retry = RetryPolicy(sweep.resources.retries, announce)
         self._epoch_times: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TIMES))  # by type of device
@@ -142,7 +142,9 @@ class SweepController:
         self._epoch_times[epoch.device].append(epoch.metrics.get("seconds/epoch", 0.0))
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
-            self._hosts |= {epoch.location.host} if epoch.location is not None else set()
+            if epoch.location is not None and epoch.location.host not in self._hosts:
+                self._hosts.add(epoch.location.host)
+                self.ledger.note_study(hosts=sorted(self._hosts))
         record = self.ledger.record(epoch.number)
         if record.state != "running":
             return False

@@ -14,7 +14,7 @@ from icd.search.suggest.samplers import draw_seed
 from icd.search.suggest.search_space import SearchSpace, Start
 
 _DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
-_DRAWS = 10  # that come to nothing, at a time: a draw may take a tenth of a second, and workers wait meanwhile
+_DRAWS = 10  # in a row without a new trial; then workers are served first, since a draw may take a tenth of a second
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
 
 

@@ -27,7 +27,7 @@ class TrialSource(Protocol):
         ...
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
-        """Make trials while there is room, or less; give the numbers of those that nobody has trained."""
+        """Make trials while there is room, and yield the number of each that must be trained; it may end earlier."""
         ...
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:

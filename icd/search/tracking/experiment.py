@@ -144,7 +144,7 @@ class Experiment:
         told = {}
         if view.note:
             told[NOTE_TAG] = note_text(view.note, self.uri, self.id)
-        if view.sorted_by and VIEW_TAG not in self._tags:
+        if view.sorted_by and view.params and VIEW_TAG not in self._tags:
             told[VIEW_TAG] = view_value(list(view.params), view.sorted_by, view.start_ms, ascending=view.ascending)
         for name, value in told.items():
             if self._tags.get(name) != value:

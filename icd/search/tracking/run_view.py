@@ -34,7 +34,7 @@ class RunView:
     mark: str = ""
     failed: bool = False  # whether it ended as a failure
     end_ms: int = 0  # when it ended
-    sorted_by: str = ""  # metric of the leaderboard; empty for a run that says nothing of it
+    sorted_by: str = ""  # metric that sorts the saved leaderboard; empty if the run names none
     ascending: bool = False  # whether small values of it come first
     note: str = ""  # heads the page of the experiment (Markdown); empty for a run that says nothing of it
 

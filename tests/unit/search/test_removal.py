@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
-from icd.errors import SetupError
+from icd.errors import SetupError, StateError
 from icd.search import removal
 from icd.search.study.locks import sweep_lock
 from tests.driving import Hand
@@ -50,3 +51,11 @@ def test_what_cannot_be_removed_is_said(hand: Hand, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
     removal.remove(hand.root, "tiny", mlflow=False)
     assert not hand.folder.exists()
+
+
+def test_another_programs_study_keeps_its_experiment(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna.create_study(storage=f"sqlite:///{hand.root / 'study.db'}", study_name="theirs").optimize(lambda _: 0.0, 1)
+    monkeypatch.delattr(removal, "_drop_experiment")
+    for act in (removal.parts_of, removal.remove):
+        with pytest.raises(StateError, match="is no sweep of icd, and is left as it is"):
+            act(hand.root, "theirs", mlflow=True)

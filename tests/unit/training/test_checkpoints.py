@@ -40,12 +40,13 @@ def test_round_trip(saved: Path) -> None:
         assert torch.equal(back["weights"][name], tensor)
 
 
-def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
-    left = tmp_path / ".epoch-000001.ckpt.4711.4711.tmp"
+def test_only_whoever_takes_a_folder_over_drops_what_a_kill_left_half_written(tmp_path: Path) -> None:
+    left, other = tmp_path / ".epoch-000001.ckpt.4711.4711.tmp", tmp_path / ".config.yaml.4711.4711.tmp"
     left.write_bytes(b"icd-checkpoint 1 ")
-    other = tmp_path / ".config.yaml.4711.4711.tmp"
     other.touch()
     checkpoints.save_epoch(tmp_path, 2, PAYLOAD)
+    assert left.exists(), "another attempt may be writing it"
+    checkpoints.drop_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == [other, tmp_path / "epoch-000002.ckpt"]
 
 

@@ -123,5 +123,6 @@ def test_other_machines_need_not_wait_for_a_trial_whose_memory_did_not_suffice(t
         hand.driver.on_epoch(replace(said, location=Location(host=host)))
     end(hand, attempts[2], "memory")
     assert hand.said[-1] == "trial 2: as asked; retry 1/1 from epoch 0"
-    assert issued(hand).number == 2
-    hand.close()
+    again = hand.again()
+    assert [issued(again).number for _ in range(3)] == [0, 1, 2], "a driver that replaces it knows the machines"
+    again.close()

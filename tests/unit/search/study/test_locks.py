@@ -13,6 +13,7 @@ import pytest
 
 from icd.errors import SetupError, StateError
 from icd.search.study.locks import driver_lock, holder, is_driven, lock_folders, sweep_lock
+from icd.search.sweep_status import request_stop
 
 HOLD = """
 import sys, time
@@ -109,3 +110,17 @@ def test_two_roots_that_share_a_database_in_a_file_share_the_lock(tmp_path: Path
             pass
     with sweep_lock(other, urls[1], print):
         pass
+
+
+def test_a_driver_of_another_root_is_not_asked_where_it_does_not_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_STORAGE_URL", url := f"sqlite:///{tmp_path}/study.db")
+    one, other = tmp_path / "one", tmp_path / "other"
+    with sweep_lock(other / "sweeps" / "x", url, print):
+        pass  # a driver was here before
+    with sweep_lock(one / "sweeps" / "x", url, print):
+        with pytest.raises(StateError, match=r"with another root than .*other; ask for it there"):
+            request_stop(other, "x", "now")
+        assert not (other / "sweeps" / "x" / "stop").exists()
+        assert request_stop(one, "x", "now").startswith(f"pid {os.getpid()} ")
