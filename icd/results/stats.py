@@ -179,7 +179,7 @@ def _fit(model: _Model, contrast: Contrast) -> Fit | None:
     is_connected = bool(np.abs(row @ model.projection - row).max() < 1e-6)  # a combination of the design's rows
     if model.df and is_connected and not _varies_more(model, contrast):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
-        return Fit(float(row @ model.coefficients), se, model.df, True)
+        return Fit(_points(float(row @ model.coefficients)), se, model.df, True)
     return _fit_alone(model, contrast)
 
 
@@ -198,7 +198,12 @@ def _fit_alone(model: _Model, contrast: Contrast) -> Fit | None:
         own = max(float(np.var(values, ddof=1)), floor) / len(values)
         difference, variance = difference + float(np.mean(values)), variance + own
         squared += own**2 / (len(values) - 1)
-    return Fit(difference, math.sqrt(variance), variance**2 / squared, False)
+    return Fit(_points(difference), math.sqrt(variance), variance**2 / squared, False)
+
+
+def _points(difference: float) -> float:
+    """Drop what the arithmetic left of a difference, and the sign of nothing."""
+    return round(difference, 9) + 0.0
 
 
 def _varies_more(model: _Model, contrast: Contrast) -> bool:

@@ -266,3 +266,10 @@ def test_over_pairs_a_clear_winner_wins_everywhere_and_an_interaction_is_seen() 
     assert alone is not None
     assert (alone.low, alone.high) == (None, None), "of one run nothing can be drawn"
     assert over_pairs({"a": ([1.0], [2.0]), "b": ([1.0], [])}) is None
+
+
+def test_no_difference_has_no_sign() -> None:
+    values = {arm: dict.fromkeys(range(3), 100.0 - 1e-14 * arm) for arm in range(2)}
+    for contrast in ({0: 1.0, 1: -1.0}, {1: 1.0, 0: -1.0}):
+        found = one(values, contrast)
+        assert f"{found.difference:+.2f}" == "+0.00"
