@@ -7,8 +7,9 @@ one of them fails there by its name.
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import psutil
 import ray
 import ray._private.ray_constants as constants
 from ray.air.execution._internal import RayActorManager
@@ -19,7 +20,8 @@ from ray.tune.experiment import Trial
 # Dotted name: why no public one will do.
 USES: Mapping[str, str] = {
     "ray._private.state.state.get_draining_nodes": "only the autoscaler is told which nodes are taken back",
-    "ray._private.utils.get_used_memory": "what the memory monitor compares, in a container as on a machine",
+    "ray._private.utils.get_used_memory": "what the memory monitor compares in a container with a limit",
+    "ray._private.utils.get_system_memory": "whether it has one",
     "ray._private.worker.print_to_stdstream": "Ray's listener prints on stdout, where --json writes",
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "no setting binds a Ray of our own to loopback on Linux",
     "ray._raylet.Config.initialize": "token settings are read once for each process, a driver may need others",
@@ -44,8 +46,14 @@ def draining_nodes() -> dict[str, int]:
 
 
 def used_memory() -> int:
-    """Count the bytes in use on this machine, as Ray's memory monitor does."""
-    return int(ray._private.utils.get_used_memory())
+    """Count the bytes in use as Ray's memory monitor does: in a container with a limit those of the container.
+
+    Ray's own function takes the control group's count without a limit too, where caches and other groups are missing.
+    """
+    machine, utils = psutil.virtual_memory(), cast("Any", ray._private.utils)
+    if utils.get_system_memory() < machine.total:
+        return int(utils.get_used_memory())
+    return int(machine.total - machine.available)
 
 
 def print_instead(printer: Any) -> Any:

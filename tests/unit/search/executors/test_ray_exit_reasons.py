@@ -9,7 +9,7 @@ import pytest
 from icd.search.core.attempts import Location
 from icd.search.executors.ray import exit_reasons as ray_deaths
 from icd.search.executors.ray.exit_reasons import ExitClassifier
-from icd.search.executors.ray.internals import RAISED
+from icd.search.executors.ray.internals import RAISED, used_memory
 
 # As Ray 2.60 says it.
 MONITOR = """Ray raised OutOfMemoryError: 2 worker(s) were killed due to the node running low on memory. Memory on the \
@@ -74,3 +74,14 @@ def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.Monke
     assert died.resting
     clock[0] += ray_deaths._REMOTE_REST_S
     assert not died.resting
+
+
+@pytest.mark.parametrize(("limit", "used"), [(None, 9), (4, 3)], ids=["machine", "container"])
+def test_the_memory_in_use_is_that_of_the_monitor(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, used: int
+) -> None:
+    machine = SimpleNamespace(total=10, available=1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("ray._private.utils.get_system_memory", lambda: limit or machine.total)
+    monkeypatch.setattr("ray._private.utils.get_used_memory", lambda: 3)
+    assert used_memory() == used
