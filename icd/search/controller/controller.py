@@ -139,7 +139,8 @@ class SweepController:
         value = epoch.metrics[self.recorder.curve_metric]
         self.recorder.commit(epoch.number, epoch.epoch, epoch.metrics, epoch.run)
         under_way.epoch, under_way.value = epoch.epoch, value
-        self._epoch_times[epoch.device].append(epoch.metrics.get("seconds/epoch", 0.0))
+        if (seconds := epoch.metrics.get("seconds/epoch", 0.0)) > 0:
+            self._epoch_times[epoch.device].append(seconds)
         if epoch.device:  # else it is only told again
             self._retry.on_epoch(epoch)
             if epoch.location is not None and epoch.location.host not in self._hosts:

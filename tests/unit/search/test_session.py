@@ -38,8 +38,9 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> session.Session:
 
 
 def conduct(held: session.Session, hand: Hand) -> None:
-    held._executor = Workers(hand)  # type: ignore[assignment]
-    held.conduct(hand.driver, lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held, "_executor", Workers(hand), raising=False)
+        held.conduct(hand.driver, lambda: None)
 
 
 def test_a_trial_asked_for_after_the_end_is_trained(held: session.Session, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_hours_are_noted_each_minute_while_a_trial_runs(
     noted = []
     for minutes in (0.5, 1.5, 2.0, 3.0):
         monkeypatch.setattr(time, "monotonic", lambda at=now + 60 * minutes: at)
-        held._executor = Workers(hand)  # type: ignore[assignment]
+        monkeypatch.setattr(held, "_executor", Workers(hand), raising=False)
         held._tick(hand.driver)
         noted.append(hand.ledger.attributes.get("seconds", 0.0) // 60)
     assert noted == [0, 1, 1, 3]

@@ -10,6 +10,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
+from icd.search.core.attempts import Attempt
 from icd.search.core.records import State, failed_too_often
 from icd.search.run_sweep import _begun, check_digests
 from icd.search.settings import Settings
@@ -20,6 +21,8 @@ from icd.search.suggest.search_space import SearchSpace
 from icd.search.sweep_status import has_ended, status_of
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
+
+REPEATING: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
 
 TPE: dict[str, Any] = {
     "ranges": {
@@ -350,12 +353,16 @@ def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
         check_digests(hand.ledger, hand.prepared)
 
 
-def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
-    hand = Hand(tmp_path, **changes)
-    attempts = []
+def repeating(root: Path) -> tuple[Hand, list[Attempt]]:
+    """Begin every trial of a sweep that draws one point twice."""
+    hand, attempts = Hand(root, **REPEATING), list[Attempt]()
     while (attempt := hand.driver.next_attempt()) is not None:
         attempts.append(attempt)
+    return hand, attempts
+
+
+def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path) -> None:
+    hand, attempts = repeating(tmp_path)
     twin = next(record.twin for record in hand.ledger.records() if record.state == "duplicate")
     for attempt in attempts:
         hand.end(attempt, *(["setup", "no data"] if attempt.number == twin else ["stopped", "as asked"]))
@@ -380,17 +387,13 @@ def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(tmp_path: Path)
 
 
 def test_duplicates_do_not_hide_that_all_trials_fail(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"ranges": POINTS, "sampler": REPEATS, "budget": {"trials": 3}}
-    hand = Hand(tmp_path, **changes)
-    attempts = []
-    while (attempt := hand.driver.next_attempt()) is not None:
-        attempts.append(attempt)
+    hand, attempts = repeating(tmp_path)
     assert "duplicate" in hand.states
     for attempt in attempts[:2]:
         hand.end(attempt, "error", "KeyError")
-    again = hand.again(**changes)
-    attempt = again.driver.next_attempt()
-    assert attempt is not None
-    again.end(attempt, "error", "KeyError")
+    again = hand.again(**REPEATING)
+    third = again.driver.next_attempt()
+    assert third is not None
+    again.end(third, "error", "KeyError")
     assert again.driver.stopped_by == "failures"
     again.close()
