@@ -175,7 +175,9 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.search import run_sweep
+    from icd.search.core import messages
     from icd.search.settings import Settings
+    from icd.worker import main as worker
     from tests.crash import harness
     from tests.documents import document_of
     from tests.tiny import unpruned
@@ -186,16 +188,24 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
     harness.SWEEP["data"]["path"] = str(folder / "images.npz")
     harness.SWEEP["teacher"]["training"]["epochs"] = 3
 
+    class Holding(worker.PipeChannel):
+        """The training of the teacher goes on once the other sweep waits for it."""
+
+        def send(self, message: messages.Up) -> None:
+            super().send(message)
+            if isinstance(message, messages.Line) and message.text.startswith("teacher epoch 1"):
+                deadline = time.monotonic() + 120
+                while not waiting() and time.monotonic() < deadline:
+                    time.sleep(0.1)
+
+    vars(worker)["PipeChannel"] = Holding
+
     def drive(name: str) -> None:
         document = document_of({**harness.SWEEP, **unpruned(1, 1), "enqueue": [], "name": name})
         said = (folder / f"{name}.log").open("a")
 
         def announce(text: str) -> None:
             print(text, file=said, flush=True)
-            if text.startswith("teacher epoch 1"):
-                deadline = time.monotonic() + 120
-                while not waiting() and time.monotonic() < deadline:
-                    time.sleep(0.1)
 
         launch = harness.launcher(None, folder / "epochs.log")
         settings = Settings(root=root, executor="process", announce=announce, launch=launch)
