@@ -4,6 +4,11 @@
     icd sweep design.yaml                      # stop it at any time; the same command goes on
     python bench/record_curves.py table curves-digits100 -o curves-digits100.json
 
+Where the folder of the first points is gone, a sweep of the others goes on from its table:
+
+    python bench/record_curves.py design bench/recordings/digits100.yaml 128 --skip 20 -o design.yaml
+    python bench/record_curves.py table curves-digits100 --after curves-20.json -o curves-digits100.json
+
 The design is a Sobol sequence, one dimension for each parameter of the space, also for those that not every
 configuration has. Every point is enqueued, so the sweep trains exactly these, each in the order of the sequence.
 """
@@ -46,21 +51,24 @@ class _Point:
         return float(f"{node.low + (node.high - node.low) * share:.4g}")
 
 
-def designed(sweep: SweepConfig, points: int, seed: int) -> SweepConfig:
-    """Give the sweep that trains ``points`` points of a Sobol sequence over the space of ``sweep``."""
+def designed(sweep: SweepConfig, points: int, seed: int, skip: int = 0) -> SweepConfig:
+    """Give the sweep that trains ``points`` points of a Sobol sequence over the space of ``sweep``, less the first."""
     names = [row.name for row in dimensions(sweep.template)]
     place = {name: index for index, name in enumerate(names)}
     cube_PD = qmc.Sobol(len(names), scramble=True, rng=seed).random(points)
     runs = []
-    for number, unit_D in enumerate(cube_PD):
+    for number, unit_D in list(enumerate(cube_PD))[skip:]:
         document = trial_document(sweep.template, _Point(place, unit_D))
         changes = {part: document[part] for part in ("method", "training")}
         runs.append(Baseline(label=f"point-{number:04d}", changes=changes))
-    return replace(sweep, enqueue=tuple(runs), budget=Budget(trials=points))
+    return replace(sweep, enqueue=tuple(runs), budget=Budget(trials=points - skip))
 
 
-def table(name: str, root: Path | None) -> dict[str, Any]:
-    """Give parameters, validation curve and end of every trial of a recorded sweep that has a curve and has ended."""
+def table(name: str, root: Path | None, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Give parameters, validation curve and end of every trial of a recorded sweep that has a curve and has ended.
+
+    The rows of an earlier table stand ``before`` them.
+    """
     from icd import search
     from icd.search.session import stored_sweep
     from icd.search.study.sweep_index import find
@@ -80,7 +88,7 @@ def table(name: str, root: Path | None) -> dict[str, Any]:
                     "end": record.attributes.get("exit_reason", record.state),
                 }
             )
-    return {"name": name, "metric": "val/top1", "curves": rows}
+    return {"name": name, "metric": "val/top1", "curves": [*before, *rows]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,17 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     design.add_argument("space", type=Path)
     design.add_argument("points", type=int)
     design.add_argument("--seed", type=int, default=0)
+    design.add_argument("--skip", type=int, default=0, help="points of the sequence that were recorded already")
     recorded = verbs.add_parser("table", help="write the table of a recorded sweep")
     recorded.add_argument("name")
     recorded.add_argument("--root", type=Path)
+    recorded.add_argument("--after", type=Path, help="table whose curves come first")
     for verb in (design, recorded):
         verb.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args(arguments)
     if given.verb == "design":
-        data = designed(read_sweep(read_yaml(given.space)), given.points, given.seed).to_data()
+        data = designed(read_sweep(read_yaml(given.space)), given.points, given.seed, given.skip).to_data()
         given.output.write_text(yaml.safe_dump(data, sort_keys=False))
     else:
-        given.output.write_text(json.dumps(table(given.name, given.root)))
+        before = json.loads(given.after.read_text())["curves"] if given.after else ()
+        given.output.write_text(json.dumps(table(given.name, given.root, before)))
     return 0
 
 

@@ -16,7 +16,11 @@ from icd.cli.main import icd
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted(ROOT.glob("docs/results/*.md"))  # each is of its day: names in it may have changed since
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench" / "README.md"} - {*RESULTS})
-FILES = [*PAGES, *sorted(ROOT.glob("search_spaces/**/*.yaml")), *sorted(ROOT.glob("examples/*.yaml"))]
+FILES = [
+    *PAGES,
+    *(path for part in ("search_spaces", "bench", "docker") for path in sorted(ROOT.glob(f"{part}/**/*.yaml"))),
+    *sorted(ROOT.glob("examples/*.yaml")),
+]
 PARTS = ("docs", "tests", "icd", "bench", "jobs", "docker", "search_spaces", "examples")
 EXIT_CODES = {
     name: kind.exit_code
