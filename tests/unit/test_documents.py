@@ -101,9 +101,16 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_paths_exist() -> None:
     pattern = re.compile(rf"(?<![\w/.:~-])((?:{'|'.join(PARTS)})/[\w./-]*\w)")
-    named = {(str(page.relative_to(ROOT)), path) for page in PAGES for path in pattern.findall(page.read_text())}
+    named = {(str(page.relative_to(ROOT)), path) for page in FILES for path in pattern.findall(page.read_text())}
     assert len(named) > 50
     assert [(page, path) for page, path in sorted(named) if path not in MADE_UP and not (ROOT / path).exists()] == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    sources = [path for part in ("icd", "bench", "jobs") for path in ROOT.glob(f"{part}/**/*.py")]
+    named = {(path.name, page) for path in sources for page in re.findall(r"docs/[\w./-]+\.md", path.read_text())}
+    assert len(named) > 3
+    assert [(name, page) for name, page in sorted(named) if not (ROOT / page).exists()] == []
 
 
 def test_verbs_and_options_exist() -> None:
