@@ -55,7 +55,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "models": ("configurations", "List networks."),
         "datasets": ("configurations", "List data sets."),
         "check-plugin": ("checks", "Check the losses, networks and data that a plugin adds."),
-        "ui": ("ui", "Open a sweep in MLflow and optuna-dashboard."),
+        "ui": ("outcomes", "Open a sweep in MLflow and optuna-dashboard."),
         "doctor": ("checks", "Check this machine, or every node of a cluster."),
     },
 }

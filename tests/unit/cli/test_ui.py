@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from icd.cli.ui import _leaderboard
+from icd.cli.outcomes import _leaderboard
 from icd.errors import SetupError
 
 
