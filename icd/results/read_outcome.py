@@ -9,7 +9,7 @@ from typing import Any
 from icd.config.sweep import RankName
 from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdict
 from icd.results.over_pairs import over_pairs
-from icd.results.plan import Measured, Plan, contrasts_of, stored_plans
+from icd.results.plan import Measured, Plan, over_members, stored_plans
 from icd.results.stats import Estimate, compare, expected_maximum, simplest_within_one_se
 from icd.results.templating import rendered
 from icd.search.core.ranks import ranks_by_arm
@@ -61,7 +61,9 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         reused=len(plan.reused),
         judged_before=_judged_before(ledger, plan, everything),
     )
-    found = _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked)
+    found = (
+        _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked, values)
+    )
     return replace(found, statement=statement_of(found))
 
 
@@ -93,8 +95,8 @@ def compared(
     ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``said``
     what the search measured for them. ``column`` names the pair in a benchmark.
     """
-    contrasts = contrasts_of(pairs, members)
-    estimates = compare(values, contrasts, alpha=alpha, families=families) if finished else [None] * len(pairs)
+    means = over_members(values)
+    estimates = compare(means, pairs, alpha=alpha, families=families) if finished else [None] * len(pairs)
     found, said = [], said or {}
     for (one, other), estimate in zip(pairs, estimates, strict=True):
         both = {name: (values[one, name], values[other, name]) for name in members}
@@ -103,8 +105,8 @@ def compared(
             arm=one,
             against=other,
             column=column,
-            seeds=min(len(runs) for own in both.values() for runs in own),
-            difference=statistics.fmean(each.values()) if len(each) == len(members) else None,
+            seeds=min(len(means[one]), len(means[other])),
+            difference=_difference(means[one], means[other]),
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
             on_pairs=each if len(members) > 1 else {},
             over_pairs=over_pairs({name: ([*a.values()], [*b.values()]) for name, (a, b) in both.items()}),
@@ -178,24 +180,26 @@ def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple
     return ranks_by_arm({name: {label: mean for (label, on), mean in means.items() if on == name} for name in members})
 
 
-def _with_winner(found: Outcome, ranked: RankName | None) -> Outcome:
+def _with_winner(found: Outcome, ranked: RankName | None, values: Measured) -> Outcome:
     """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
 
     One that ended early has fewer seeds than the others, and is compared with them on those. Over several pairs the
-    sweep's rank comes before the mean. Its optimism takes the error of one mean from that of a difference of two.
+    sweep's rank comes before the mean, among the arms that have all those seeds: a baseline that failed on some decides
+    nothing. Its optimism takes the error of one mean from that of a difference of two.
     """
     finalists = [arm for arm in found.arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
         return found
     fewest = min(len(arm.failures) for arm in finalists)
-    able = [arm for arm in finalists if len(arm.failures) == fewest]
-    shared = set.intersection(*({run.seed for run in arm.runs} for arm in able))
+    able, means = [arm.label for arm in finalists if len(arm.failures) == fewest], over_members(values)
+    shared = set.intersection(*(set(means[label]) for label in able))
+    ranks = ranks_of_arms(found.pairs, {cell: own for cell, own in values.items() if shared <= means[cell[0]].keys()})
 
-    def merit(arm: Arm) -> tuple[float, float]:
-        rank = (arm.worst_rank if ranked == "worst" else arm.mean_rank) or 0.0
-        return -rank, statistics.fmean(run.value for run in arm.runs if run.seed in shared or not shared)
+    def merit(label: str) -> tuple[float, float]:
+        rank = ranks.get(label, (0.0, 0.0))[ranked == "worst"]
+        return -rank, statistics.fmean(value for seed, value in means[label].items() if seed in shared or not shared)
 
-    winner = max(able, key=merit).label
+    winner = max(able, key=merit)
     errors = [item.se for item in found.of(winner) if item.se is not None]
     several = errors and len(finalists) > 1
     optimism = expected_maximum(len(finalists)) * min(errors) / math.sqrt(2) if several else None
@@ -208,9 +212,6 @@ def _with_simplest(found: Outcome, plan: Plan, values: Measured) -> Outcome:
     known = [arm for arm in found.arms if len(arm.runs) >= plan.first and arm.parts is not None]
     if not known:
         return found
-    by_arm = {
-        arm.label: {block: value for name in plan.members for block, value in values[arm.label, name].items()}
-        for arm in known
-    }
-    label, error = simplest_within_one_se(by_arm, {arm.label: arm.parts or 0 for arm in known})
+    means, parts = over_members(values), {arm.label: arm.parts or 0 for arm in known}
+    label, error = simplest_within_one_se({arm: means[arm] for arm in parts}, parts)
     return replace(found, simplest=str(label), simplest_error=error)
