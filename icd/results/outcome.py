@@ -138,8 +138,7 @@ class Outcome:
     faults: int = 0  # runs that failed for another reason than that they diverged
     pairs: tuple[str, ...] = ()
     raced: int = 0  # among how many trials the finalists were chosen with further seeds
-    reused: int = 0  # runs of earlier rounds
-    judged_before: bool = False  # whether some of these were in a round that is finished
+    reused: int = 0  # runs of earlier rounds, whose values were known when this one was chosen
     winner: str | None = None
     optimism: float | None = None
     trial: int | None = None  # of an ablation, that was taken apart

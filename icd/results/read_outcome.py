@@ -59,19 +59,11 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         pairs=tuple(name for name in plan.members if name),
         raced=plan.raced,
         reused=len(plan.reused),
-        judged_before=_judged_before(ledger, plan, everything),
     )
     found = (
         _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked, values)
     )
     return replace(found, statement=statement_of(found))
-
-
-def _judged_before(ledger: Ledger, reusing: Plan, everything: Sequence[TrialRecord]) -> bool:
-    """Whether a run that is used again was in an earlier round that had its verdicts."""
-    rounds = stored_plans(ledger, reusing.stage)[: reusing.round - 1] if reusing.reused else []
-    told = {run.number for plan in rounds if plan.finished(everything) for run in plan.records(everything)}
-    return not told.isdisjoint(reusing.reused)
 
 
 def statement_of(found: Outcome) -> str:
