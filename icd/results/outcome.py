@@ -9,8 +9,15 @@ from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]
 WHOLE = "whole"  # label of the configuration that an ablation takes apart
-# ``open``: runs are left, and nothing is judged before they ended.
-Verdict = Literal["better", "worse", "no difference shown", "open"]
+# ``open``: runs are left, and nothing is judged before they ended. ``not judged``: too few runs have a value.
+Verdict = Literal["better", "worse", "no difference shown", "not judged", "open"]
+_WORDS: dict[Verdict, str] = {
+    "better": "{} is better than {}",
+    "worse": "{} is worse than {}",
+    "no difference shown": "no difference between {} and {} was shown",
+    "not judged": "{} was not compared with {}",
+    "open": "{} against {} is not decided yet",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,13 @@ class Comparison:
         return self.verdict in ("better", "worse")
 
     @property
+    def reason(self) -> str:
+        """Why it was not judged; empty where it was, or is open."""
+        if self.verdict != "not judged":
+            return ""
+        return "no runs of both" if self.difference is None else "too few runs to know their spread"
+
+    @property
     def interval(self) -> str:
         """Its interval in words; empty where there is none."""
         return "" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
@@ -152,6 +166,23 @@ class Outcome:
     def of(self, label: str | None) -> tuple[Comparison, ...]:
         """Give an arm's comparisons."""
         return tuple(item for item in self.comparisons if item.arm == label)
+
+    @property
+    def judged(self) -> int:
+        """How many comparisons have a verdict: these are the family that shares alpha."""
+        return sum(item.verdict not in ("open", "not judged") for item in self.comparisons)
+
+    @property
+    def headline(self) -> str:
+        """One sentence: how the winner of a confirmation compares with the baselines; empty without one."""
+        said = list[str]()
+        for verdict, words in _WORDS.items():
+            against = [item.against for item in self.of(self.winner) if item.verdict == verdict]
+            if against:
+                listed = " and ".join([", ".join(against[:-1]), against[-1]][len(against) < 2 :])
+                said.append(words.format("it" if said else self.winner, listed))
+        text = "; ".join(said)
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
 
     @property
     def whole(self) -> Arm:

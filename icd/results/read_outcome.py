@@ -109,7 +109,7 @@ def compared(
 
 def _judged(item: Comparison, estimate: Estimate | None, alpha: float) -> Comparison:
     if estimate is None:
-        return replace(item, verdict="no difference shown")
+        return replace(item, verdict="not judged")
     taken = {name: getattr(estimate, name) for name in ("difference", "se", "low", "high", "p", "detectable")}
     shown: Verdict = "better" if estimate.difference > 0 else "worse"
     return replace(item, verdict=shown if estimate.p <= alpha else "no difference shown", **taken)

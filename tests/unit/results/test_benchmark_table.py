@@ -108,7 +108,7 @@ def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, fo
     searched(root, found[2], None)
     table = read_benchmark("my_table", found, root)
     assert (table.cells[2].finished, table.finished) == (True, True)
-    assert [item.verdict for item in table.comparisons] == ["better", "no difference shown"]
+    assert [item.verdict for item in table.comparisons] == ["better", "not judged"]
 
 
 def test_baselines(root: Path, found: list[Entry]) -> None:

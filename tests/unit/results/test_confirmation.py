@@ -11,7 +11,7 @@ import pytest
 
 from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
-from icd.results.read_outcome import outcome_of, statement_of
+from icd.results.read_outcome import compared, outcome_of, statement_of
 from icd.results.report.figures import differences
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
@@ -163,18 +163,36 @@ HEADLINES: dict[Verdict, str] = {
     "better": "Trial 3 is better than KD.",
     "worse": "Trial 3 is worse than KD.",
     "no difference shown": "No difference between trial 3 and KD was shown.",
+    "not judged": "Trial 3 was not compared with KD.",
     "open": "Trial 3 against KD is not decided yet.",
 }
 
 
 @pytest.mark.parametrize("verdict", HEADLINES)
 def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
-    more = ", 0.90 points would have been shown in four of five cases" if verdict == "no difference shown" else ""
+    more = {
+        "no difference shown": ", 0.90 points would have been shown in four of five cases",
+        "not judged": ", too few runs to know their spread",
+    }.get(verdict, "")
+    rate = " If there were no difference, one would be shown in 5% of such cases."
     assert made(verdict).statement == (
         f"{HEADLINES[verdict]} trial 3 reaches 61.00 % top-1 on test images (sd 0.50), 2 seeds. "
-        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}. "
-        "If there were no difference, one would be shown in 5% of such cases."
+        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}."
+        f"{'' if verdict in ('not judged', 'open') else rate}"
     )
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    values = {("a", ""): {("", 1): 60.0}, ("b", ""): {}, ("c", ""): {("", 1): 62.0}}
+    found = compared(values, [("a", "b"), ("a", "c")], alpha=0.05, finished=True)
+    assert [(item.difference, item.verdict, item.reason) for item in found] == [
+        (None, "not judged", "no runs of both"),
+        (-2.0, "not judged", "too few runs to know their spread"),
+    ]
+    said = made(comparisons=(*made().comparisons, *(replace(item, arm="trial 3") for item in found)))
+    assert "Trial 3 is better than KD; it was not compared with b and c." in said.statement
+    assert "Against b: no runs of both. Against c: -2.00 points, 1 seed, too few runs to know" in said.statement
+    assert "one would be shown in 5% of such cases." in said.statement, "one comparison was judged"
 
 
 def test_several_verdicts_are_one_sentence() -> None:
