@@ -59,20 +59,27 @@ class PlannedArm:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm(PlannedArm):
-    """A configuration on all its seeds.
+    """A configuration on all its seeds; ``mean``, ``sd`` and ``n`` are those of the values that are compared.
 
     Attributes:
+        counted: By seed what runs that diverged count, where the plan counts them.
         mean_rank: Of several pairs: its place among all arms by their means on each pair, over the seeds that all have,
             averaged over the pairs; 1 is best. None with one pair, or without such a seed; so is ``worst_rank``.
     """
 
     runs: tuple[Run, ...] = ()  # by seed, complete ones only
     failures: Mapping[int, str] = field(default_factory=dict)  # seed and reason of runs that diverged or failed
+    counted: Mapping[int, float] = field(default_factory=dict)
     mean: float | None = None
     sd: float | None = None  # of the sample; None below two runs
     on_pairs: Mapping[str, float] = field(default_factory=dict)  # mean on each of several pairs
     mean_rank: float | None = None
     worst_rank: float | None = None
+
+    @property
+    def n(self) -> int:
+        """How many values it has."""
+        return len(self.runs) + len(self.counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
             [record for record in records if record.attributes["arm"] == arm.label],
             values,
             plan.members,
-            search_value=said.get(arm.label, arm.search_value),
+            search_value=said.get(arm.label),
             **dict(zip(("mean_rank", "worst_rank"), ranks.get(arm.label, ()), strict=False)),
         )
         for arm in plan.arms
@@ -142,14 +142,15 @@ def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members:
         for record in own
         if record.state == "complete"
     )
-    reached = [run.value for run in runs]
+    by_seed, done = over_members(values)[arm.label], {run.seed for run in runs}
     means = {name: statistics.fmean(there.values()) for name in members if (there := values[arm.label, name])}
     return Arm(
         **{**vars(arm), **more},
         runs=runs,
         failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
-        mean=statistics.fmean(reached) if reached else None,
-        sd=statistics.stdev(reached) if len(reached) > 1 else None,
+        counted={seed: value for seed, value in by_seed.items() if seed not in done},
+        mean=statistics.fmean(by_seed.values()) if by_seed else None,
+        sd=statistics.stdev(by_seed.values()) if len(by_seed) > 1 else None,
         on_pairs={name: mean for name, mean in means.items() if name},
     )
 

@@ -145,7 +145,7 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
 
 def _facts(arm: Arm, alpha: float) -> dict[str, Any]:
     """The interval is ``mean -+ t sd / sqrt(n)``, t of Student's distribution with n - 1 degrees of freedom."""
-    count, low, high = len(arm.runs), None, None
+    count, low, high = arm.n, None, None
     if arm.mean is not None and arm.sd is not None and count > 1:
         half = float(stdtrit(count - 1, 1 - alpha / 2)) * arm.sd / math.sqrt(count)
         low, high = arm.mean - half, arm.mean + half

@@ -28,7 +28,7 @@ def arms(found: Outcome) -> Table:
         [
             arm.label,
             f"{_plain(arm.mean)}{'' if arm.sd is None else f' ± {arm.sd:.2f}'}",
-            len(arm.runs),
+            arm.n,
             arm.parts if ablates else _plain(arm.search_value),
             *(_plain(arm.on_pairs.get(name)) for name in found.pairs),
             *([arm.mean_rank, arm.worst_rank] if ranks else []),

@@ -225,8 +225,8 @@ def test_what_else_is_said() -> None:
     broken = replace(found.arms[1], failures={103: "out of memory"})
     lost = made(arms=(found.arms[0], broken))
     assert "KD gave no result on seed 103: out of memory; the run is left out." in lost.statement
-    chance = made(arms=(found.arms[0], broken), failed_runs="chance-level")
-    assert "out of memory; the run counts as chance level if it diverged." in chance.statement
+    chance = made(arms=(found.arms[0], replace(broken, counted={103: 5.0})), failed_runs="chance-level")
+    assert "out of memory; the run counts as 5.00 %." in chance.statement
     lucky = (
         "trial 3 was chosen as the best of several finalists on these test images; if they are equally good, its mean"
     )

@@ -204,6 +204,7 @@ def test_finalists_of_an_objective_that_is_minimised(tmp_path: Path, others: lis
     confirmed.finish_all(gaps(trial_3=5, trial_2=1))
     assert confirmed.found.winner == "trial 3"
     assert {item.search_gain for item in confirmed.found.comparisons} == {None}, "losses are no points of top-1"
+    assert {arm.search_value for arm in confirmed.found.arms} == {None}, "they have no place beside top-1"
     assert [record.state for record in confirmed.ledger.records()] == ["complete"] * 4
 
 
