@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icd.results.over_pairs import OverPairs
+from icd.results.words import signed
 from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]
@@ -122,7 +123,7 @@ class Comparison:
     @property
     def interval(self) -> str:
         """Its interval in words; empty where there is none."""
-        return "" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
+        return "" if self.low is None or self.high is None else f"{signed(self.low)} to {signed(self.high)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

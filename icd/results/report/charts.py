@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from icd.results.outcome import Outcome
+from icd.results.words import signed
 from icd.text import shown
 
 WIDTH = 360.0
@@ -88,7 +89,7 @@ def differences_chart(found: Outcome, x_name: str) -> Markup:
     for place, ((item, mean), own) in enumerate(zip(items, dots, strict=True)):
         top, role = 6.0 + 36 * place, "s0" if item.shown else "near"
         middle, name = top + 21, f"{item.arm} against {item.against}"
-        parts.append(_text(12.0, top + 9, f"{_cut(name, 44)}: {mean:+.2f}"))
+        parts.append(_text(12.0, top + 9, f"{_cut(name, 44)}: {signed(mean)}"))
         parts.append(_line([(x(0.0), top + 13), (x(0.0), top + 29)], "chance"))
         if item.low is not None and item.high is not None:
             parts.append(_line([(x(item.low), middle), (x(item.high), middle)], f"line {role}"))
@@ -99,7 +100,7 @@ def differences_chart(found: Outcome, x_name: str) -> Markup:
     parts += [_text(x(tick), bottom + 14, f"{tick:.4g}", text_anchor="middle") for tick in x.ticks()]
     parts.append(_line([(12.0, bottom), (WIDTH - 12, bottom)], "axis"))
     parts.append(_text(WIDTH - 12, bottom + 27, x_name, text_anchor="end", class_="name"))
-    label = "; ".join(f"{item.arm} against {item.against} {mean:+.2f}" for item, mean in items)
+    label = "; ".join(f"{item.arm} against {item.against} {signed(mean)}" for item, mean in items)
     return _drawing(bottom + 32, label, parts)
 
 

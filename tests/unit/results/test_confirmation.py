@@ -182,6 +182,21 @@ def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("low", "p", "interval", "said"),
+    [
+        (0.004, 0.0499, "+0.004 to +1.75", "0.05"),
+        (-0.0003, 0.0501, "-0.0003 to +1.75", "0.0501"),
+        (-1e-12, 0.05, "+0.00 to +1.75", "0.05"),
+    ],
+)
+def test_numbers_near_the_edge_show_on_which_side_they_are(low: float, p: float, interval: str, said: str) -> None:
+    item = replace(made().comparisons[0], low=low, p=p, difference=-0.0)
+    found = made(comparisons=(item,))
+    assert f"Against KD: +0.00 points, interval {interval}, 2 seeds, p {said}." in found.statement
+    assert f"+0.00  {interval}  {said}  better" in " ".join(outcome_lines(found)).replace("   ", "  ")
+
+
 def test_what_was_not_measured_is_not_judged() -> None:
     values = {("a", ""): {("", 1): 60.0}, ("b", ""): {}, ("c", ""): {("", 1): 62.0}}
     found = compared(values, [("a", "b"), ("a", "c")], alpha=0.05, finished=True)
