@@ -141,6 +141,8 @@ class Outcome:
             mean. None before any run.
         optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
             as the best of them on these test images. None where that is not known.
+        earlier: By round, what those before it found of which a run was complete: finished ones and those given up.
+        under_way: The round that was begun after this one and is not finished; 0 without one.
     """
 
     sweep: str
@@ -161,6 +163,8 @@ class Outcome:
     pairs: tuple[str, ...] = ()
     raced: int = 0  # among how many trials the finalists were chosen with further seeds
     reused: int = 0  # runs of earlier rounds, whose values were known when this one was chosen
+    earlier: Mapping[int, str] = field(default_factory=dict)
+    under_way: int = 0
     winner: str | None = None
     optimism: float | None = None
     trial: int | None = None  # of an ablation, that was taken apart

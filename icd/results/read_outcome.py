@@ -19,14 +19,30 @@ from icd.search.sweep_status import plain_sweep
 
 
 def outcome_of(ledger: Ledger, stage: Stage) -> Outcome | None:
-    """Say what the last confirmation or ablation of a sweep shows so far; None where none was begun."""
-    plans = stored_plans(ledger, stage)
-    return shown_by(ledger, plans[-1]) if plans else None
+    """Say what the last finished confirmation or ablation shows, else the last one so far; None if none was begun."""
+    plans, records = stored_plans(ledger, stage), ledger.records(stage)
+    finished = [plan for plan in plans if plan.finished(records)]
+    return shown_by(ledger, (finished or plans)[-1]) if plans else None
 
 
 def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
-    """Say what the runs of a plan show so far."""
-    everything = ledger.records(plan.stage)
+    """Say what the runs of a plan show so far, and which rounds came before and after it."""
+    everything, plans = ledger.records(plan.stage), stored_plans(ledger, plan.stage)
+    last, earlier = plans[-1], dict[int, str]()
+    for other in plans[: plan.round - 1]:
+        complete = any(r.attributes["round"] == other.round and r.state == "complete" for r in everything)
+        if other.pairs and complete:  # the one arm of a benchmark is compared with nothing here
+            before = _outcome(ledger, other, everything)
+            counted = (
+                f"{sum(item.shown for item in before.comparisons)} of {before.judged} comparisons show a difference."
+            )
+            earlier[other.round] = (before.headline or counted) if before.finished else "given up."
+    under_way = last.round if last.round > plan.round and not last.finished(everything) else 0
+    found = replace(_outcome(ledger, plan, everything), earlier=earlier, under_way=under_way)
+    return replace(found, statement=statement_of(found))
+
+
+def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> Outcome:
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
     ranks = ranks_of_arms(plan.members, values)
@@ -60,10 +76,9 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         raced=plan.raced,
         reused=len(plan.reused),
     )
-    found = (
-        _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked, values)
-    )
-    return replace(found, statement=statement_of(found))
+    if plan.stage == "ablate":
+        return _with_simplest(found, plan, values)
+    return _with_winner(found, ledger.ranked, values)
 
 
 def statement_of(found: Outcome) -> str:

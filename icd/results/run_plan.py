@@ -15,7 +15,7 @@ from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, stored_plans
-from icd.results.read_outcome import shown_by
+from icd.results.read_outcome import outcome_of, shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
 from icd.search.session import leave_report, stored_sweep
@@ -131,7 +131,8 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
     """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
     found = shown_by(ledger, stored_plans(ledger, stage)[-1])
     if stage == "confirm":
-        write_durably(folder / "confirmation.json", (json.dumps(asdict(found), indent=1) + "\n").encode())
+        told = asdict(outcome_of(ledger, stage) or found)
+        write_durably(folder / "confirmation.json", (json.dumps(told, indent=1) + "\n").encode())
     said = {
         "metric": found.metric,
         "statement": found.statement,

@@ -237,5 +237,6 @@ def test_another_ablation_has_seeds_of_its_own(study: Study) -> None:
     assert [plan.seeds for plan in stored_plans(study.ledger, "ablate")] == [SEEDS, again.seeds]
     found = outcome_of(study.ledger, "ablate")
     assert found is not None
-    assert (found.round, found.whole.mean) == (2, None)
+    assert (found.round, found.finished, found.whole.mean, found.under_way) == (1, True, 61.0, 2)
+    assert found.statement.endswith("Ablation 2 is under way.")
     assert [record.stage for record in study.ledger.records()] == ["search"] * 6  # the search has none of it

@@ -172,6 +172,24 @@ def test_another_round_on_the_same_seeds_takes_over_the_runs_that_it_needs(tmp_p
     assert other.plan.reused == (), "trained on other images"
 
 
+def test_a_finding_names_the_rounds_before_it_and_stands_until_the_next_one_is_finished(tmp_path: Path) -> None:
+    asked = {"top": 1, "against": ["KD"], "seeds": 3}
+    first = confirming(searched(tmp_path), **asked)
+    first.finish_all(level)
+    second = first.again(anew=True, asked=asked)
+    second.finish_all(gaps(trial_3=5), most=2)
+    assert (second.found.round, second.found.under_way, second.found.finished) == (1, 2, True)
+    assert second.found.statement.endswith("Confirmation 2 is under way.")
+    third = second.again(anew=True, asked=asked)
+    third.finish_all(gaps(trial_3=5))
+    assert (third.found.round, third.found.under_way) == (3, 0)
+    assert third.found.earlier == {1: "No difference between trial 3 and KD was shown.", 2: "given up."}
+    assert third.found.statement.endswith(
+        "This is confirmation 3 of this sweep: over all of them a false difference is more likely than 5%. "
+        "Confirmation 1: No difference between trial 3 and KD was shown. Confirmation 2: given up."
+    )
+
+
 SEEN = (
     "This confirmation took over {} runs of earlier rounds, with values that were known when it was chosen: a false "
     "difference is more likely than 5%."
