@@ -186,6 +186,7 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     assert "It gets worse with: without scale 2 (-20.50 points, interval " in found.statement
     assert "It gets better with: cluster weight 0 (+4.00 points, interval " in found.statement
     assert "No difference was shown with: without scale 1 (+0.00 points, interval " in found.statement
+    assert "so its parts look more useful than they are." in found.statement
     assert "of the best: cluster weight 0." in found.statement
     assert "preference" not in found.statement, "it is the best itself, so there is no error of a difference"
     assert found.comparisons[0].arm == "without scale 1"

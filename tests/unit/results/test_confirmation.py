@@ -159,6 +159,7 @@ def made(verdict: Verdict = "better", **changes: Any) -> Outcome:
     return replace(found, statement=statement_of(found))
 
 
+TRUTH = "True differences are those of means over seeds, on these images and with this teacher."
 HEADLINES: dict[Verdict, str] = {
     "better": "Trial 3 is better than KD.",
     "worse": "Trial 3 is worse than KD.",
@@ -174,7 +175,7 @@ def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
         "no difference shown": ", 0.90 points would have been shown in four of five cases",
         "not judged": ", too few runs to know their spread",
     }.get(verdict, "")
-    rate = " If there were no difference, one would be shown in 5% of such cases."
+    rate = " If there were no difference, one would be shown in 5% of such cases. " + TRUTH
     assert made(verdict).statement == (
         f"{HEADLINES[verdict]} trial 3 reaches 61.00 % top-1 on test images (sd 0.50), 2 seeds. "
         f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}."
