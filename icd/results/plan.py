@@ -73,6 +73,19 @@ class Plan:
         )
         return [*itertools.product(finalists, baselines)]
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What another round takes from this one where nothing else is asked, by the names that ``make_plan`` has."""
+        baselines = [arm for arm in self.arms if arm.kind == "baseline"]
+        return {
+            "top": len(self.arms) - len(baselines),
+            "against": tuple(arm.label for arm in baselines),
+            "trial": baselines[0].trial if baselines else None,
+            "seeds": len(self.seeds),
+            "race": self.raced,
+            **{name: getattr(self, name) for name in ("train_on", "alpha", "adaptive", "failed_runs")},
+        }
+
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
         """List the runs with what they train, but for those that an earlier round has trained."""
         from icd.search.suggest.list_source import FixedRun
@@ -191,20 +204,25 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
         StateError: If another plan was begun, with what differs.
     """
     plans = stored_plans(ledger, wanted.stage)
-    if plans and keep_seeds:
-        seeds = tuple(dict.fromkeys((*plans[-1].seeds, *wanted.seeds)))[: len(wanted.seeds)]
-        wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
-        wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
-    elif plans and not anew:
+    if plans and not (anew or keep_seeds):
         if changed := changes(plans[-1], wanted):
             raise StateError(
                 f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --keep-seeds to "
                 "begin another with the runs that are there, --anew on seeds of its own: " + "; ".join(changed)
             )
         return plans[-1]
-    begun = replace(wanted, round=len(plans) + 1)
+    begun = replace(with_runs(ledger, wanted) if keep_seeds else wanted, round=len(plans) + 1)
     ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
     return begun
+
+
+def with_runs(ledger: Ledger, wanted: Plan) -> Plan:
+    """Give a plan the seeds of the last one of its stage, and the runs of all rounds that it needs again."""
+    plans = stored_plans(ledger, wanted.stage)
+    before = plans[-1].seeds if plans else ()
+    seeds = tuple(dict.fromkeys((*before, *wanted.seeds)))[: len(wanted.seeds)]
+    wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
+    return replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
 
 
 def changes(begun: Plan, wanted: Plan) -> list[str]:

@@ -86,7 +86,8 @@ def test_a_run_that_diverged_counts_as_the_plan_says(root: Path, found: list[Ent
     table = read_benchmark("my_table", found[:2], root)
     arm = table.cells[1].arm
     assert (table.finished, arm.failures, arm.counted) == (True, {102: "diverged"}, {102: 1.0})
-    assert (arm.mean, arm.n) == (pytest.approx((64 + 1 + 65) / 3), 3), "those of the values that are compared"
+    assert arm.n == 3, "as many values as are compared"
+    assert arm.mean == pytest.approx((64 + 1 + 65) / 3)
     assert table.cells[1].counted == {101: 64.0, 102: 1.0, 103: 65.0}
     (item,) = table.comparisons
     assert (item.seeds, item.verdict) == (3, "no difference shown")

@@ -11,8 +11,10 @@ import pytest
 
 from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
+from icd.results.plan import stored_plans
 from icd.results.read_outcome import compared, outcome_of, statement_of
 from icd.results.report.figures import differences
+from icd.results.run_plan import planned
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
 from icd.search.study.locks import driver_lock
@@ -306,6 +308,38 @@ def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(asdict(confirmed.found)))
     assert confirmed.runs == before
+
+
+def test_another_round_is_the_last_one_but_for_what_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = confirming(searched(tmp_path), top=1, against=["KD"], train_on="train", alpha=0.1, seeds=3, adaptive=False)
+    hand.finish_all(GAIN)
+    noted = hand.ledger.attributes
+    where = ["tiny", "--keep-seeds", "--seeds", 4, "--root", tmp_path]
+    code, out, err = command(capsys, *where, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "2 configurations on 4 seeds: 2 trainings of 4 epochs, on train",
+        "6 runs of earlier rounds are taken over",
+        "  trial 3",
+        "  KD",
+    ]
+    assert hand.ledger.attributes == noted, "nothing is begun"
+
+    def train_listed(stage: str, name: str, settings: Any, listed: Any, overrides: Any) -> None:
+        listed(hand.ledger, hand.sweep)
+
+    monkeypatch.setattr("icd.results.run_plan.train_listed", train_listed)
+    code, _, err = command(capsys, *where, "--executor", "process")
+    assert (code, err) == (0, "")
+    first, second = stored_plans(hand.ledger, "confirm")
+    assert (second.seeds[:3], len(second.seeds), len(second.reused)) == (first.seeds, 4, 6)
+    assert second.asked == {**first.asked, "seeds": 4}
+    asked = {"anew": True, "against": ["SD-KD"]}
+    other = planned("confirm", "tiny", tmp_path, asked)
+    assert other.asked == {**second.asked, "against": ("SD-KD",)}
+    assert not {*other.seeds} & {*second.seeds}
 
 
 @pytest.mark.parametrize("show", [["--dry-run"], []])
