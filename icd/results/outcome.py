@@ -114,13 +114,6 @@ class Comparison:
         return self.verdict in ("better", "worse")
 
     @property
-    def reason(self) -> str:
-        """Why it was not judged; empty where it was, or is open."""
-        if self.verdict != "not judged":
-            return ""
-        return "no runs of both" if self.difference is None else "too few runs to know their spread"
-
-    @property
     def interval(self) -> str:
         """Its interval in words; empty where there is none."""
         return "" if self.low is None or self.high is None else f"{signed(self.low)} to {signed(self.high)}"

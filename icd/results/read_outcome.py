@@ -33,10 +33,9 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         complete = any(r.attributes["round"] == other.round and r.state == "complete" for r in everything)
         if other.pairs and complete:  # the one arm of a benchmark is compared with nothing here
             before = _outcome(ledger, other, everything)
-            counted = (
-                f"{sum(item.shown for item in before.comparisons)} of {before.judged} comparisons show a difference."
-            )
-            earlier[other.round] = (before.headline or counted) if before.finished else "given up."
+            shown = sum(item.shown for item in before.comparisons)
+            said = before.headline or f"{shown} of {before.judged} comparisons show a difference."
+            earlier[other.round] = said if before.finished else "given up."
     under_way = last.round if last.round > plan.round and not last.finished(everything) else 0
     found = replace(_outcome(ledger, plan, everything), earlier=earlier, under_way=under_way)
     return replace(found, statement=statement_of(found))
