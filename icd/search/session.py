@@ -32,6 +32,7 @@ from icd.search.study.sweep_index import (
     find,
     pasted,
     refuse_earlier,
+    refuse_elsewhere,
     refuse_one_database,
     sweep_folder,
     tracking_uri,
@@ -81,11 +82,10 @@ class Session:
         self._noted = time.monotonic()
 
     def _take_over(self) -> None:
-        """Bring here what a driver on another machine left in the bucket, if the root is one."""
-        if self.files.bucket is None:
-            return
-        self.settings.announce(f"root {self.files.bucket.url}, with copies in {self.settings.root}")
-        self.files.bucket.check()
+        """Refuse files of another study, and bring here what a driver on another machine left in the bucket."""
+        if self.files.bucket is not None:
+            self.settings.announce(f"root {self.files.bucket.url}, with copies in {self.settings.root}")
+            self.files.bucket.check()
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
@@ -195,6 +195,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
     refuse_earlier(settings.root)
+    refuse_elsewhere(settings.root, sweep.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

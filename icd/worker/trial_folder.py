@@ -57,8 +57,13 @@ class Begun(NamedTuple):
 
 
 def take_up(folder: Path) -> Begun:
-    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
+    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice.
+
+    A finished trial has no checkpoint and stays as it is; a study that was put back from a copy may ask for it again.
+    """
     path = folder / METRICS
+    if (folder / "result.json").exists():
+        return Begun(stored_rows(folder), None)
     checkpoints.drop_unfinished(folder / "checkpoints")
     found = checkpoints.newest(folder / "checkpoints")
     epoch = found.epoch if found else 0

@@ -85,7 +85,7 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
     assert search.status("by-hand", root=root)
     said = command("rm", "by-hand", "--yes")
     assert said.code == 0, said.err
-    assert said.out == f"removed its study in {root}, {study.folder}\n"
+    assert said.out == f"removed its study in {storage_url(root)}, {study.folder}\n"
     assert not study.folder.exists()
     assert (root / "teachers" / "t").exists()
     assert "there is none" in one_line(command("status", "by-hand"), 5, "STATE")
@@ -99,13 +99,40 @@ def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path
     assert len(search.trials("by-hand", root=root)) == 6
 
 
-def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
+def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = usual(root)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("icd.search.study.ledger.Ledger.remove", raised)
+        remove(root, "by-hand", mlflow=False)
+    assert parts_of(root, "by-hand", mlflow=False) == [f"its study in {storage_url(root)}", str(study.folder)]
+    remove(root, "by-hand", mlflow=False)
+    assert not study.folder.exists()
+
+
+def raised(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_files_of_a_study_elsewhere_stay(command: Command, root: Path) -> None:
     study = usual(root)
     database = open_storage(storage_url(root))
     database.delete_study(database.get_study_id_from_name(study.sweep.name))
-    assert parts_of(root, "by-hand", mlflow=False) == [str(study.folder)]
-    remove(root, "by-hand", mlflow=False)
-    assert not study.folder.exists()
+    assert "that the study database does not know" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
+    assert (study.folder / "trials" / "0000").exists()
+
+
+def test_a_study_whose_files_are_elsewhere_stays(
+    command: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual(root)
+    monkeypatch.setenv("ICD_STORAGE_URL", storage_url(root))
+    other = tmp_path / "other"
+    for words in (("rm", "by-hand", "--yes"), ("resume", "by-hand"), ("confirm", "by-hand", "--against", "KD")):
+        assert "its files are not below" in one_line(command(*words, "--root", str(other)), 5, "STATE"), words
+    assert len(search.trials("by-hand", root=other)) == 6
+    assert not (other / "sweeps").exists()
+    (other / "sweeps" / "by-hand").mkdir(parents=True)  # they are gone for good
+    assert command("rm", "by-hand", "--yes", "--root", str(other)).code == 0
 
 
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,15 +138,17 @@ class SweepFiles:
     # The driver's own files
 
     def refuse_old_trials(self) -> None:
-        """Refuse to begin a sweep where another of its name has trials: theirs would be taken for its own.
+        """Refuse a sweep without a study where there are trials of its name, which belong to a study elsewhere.
 
         Raises:
             StateError: If there are any.
         """
-        if self.bucket is not None and self.bucket.list(f"{self.prefix}/trials"):
+        name, bucket = f"{self.prefix}/trials", self.bucket
+        if bucket.list(name) if bucket is not None else any((self.folder / "trials").glob("*")):
+            where = self.folder / "trials" if bucket is None else f"{bucket.url}/{name}"
             raise StateError(
-                f"{self.bucket.url} has trials of a sweep {self.folder.name!r} that the study database does not know: "
-                "set ICD_STORAGE_URL to the one it was begun with, or choose another --name or --root"
+                f"{where} holds trials of a sweep {self.folder.name!r} that the study database does not know: set "
+                "ICD_STORAGE_URL to the one it was begun with, choose another --name or --root, or remove them by hand"
             )
 
     def fetch_made(self) -> None:

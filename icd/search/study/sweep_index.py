@@ -76,6 +76,22 @@ def refuse_earlier(root: Path) -> None:
         Ledger.refuse_earlier(open_storage(url, reading=True))
 
 
+def refuse_elsewhere(root: Path, name: str) -> None:
+    """Refuse a root that has no folder of a sweep, though a database that other roots may use too knows the sweep.
+
+    Raises:
+        StateError: If its files must be below another root.
+    """
+    folder, url = sweep_folder(root, name), os.environ.get("ICD_STORAGE_URL")
+    if not url or folder.exists() or url_of(root):
+        return
+    if name in Ledger.names(open_storage(url, reading=True)):
+        raise StateError(
+            f"sweep {name!r} is known, but its files are not below {root}: name the root that it was begun in with "
+            f"--root or ICD_ROOT; where they are gone for good, make the folder {folder}"
+        )
+
+
 def can_exist(root: Path, url: str) -> bool:
     """Whether the database may be there: reading verbs make no file below a root."""
     return is_shared(url) or bool(os.environ.get("ICD_STORAGE_URL")) or (root / "study.db").exists()
