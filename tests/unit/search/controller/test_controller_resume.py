@@ -18,7 +18,7 @@ from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.sweep_status import has_ended, status_of
+from icd.search.sweep_status import has_ended, status_of, used_budget
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
@@ -201,11 +201,12 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
         attempt = hand.driver.next_attempt()
         assert attempt is not None
         hand.train(attempt)
+    hand.gpus = 1.0
     again = hand.again(**changes)
-    assert again.finish() == [5, 6, 7, 8]
-    tight = hand.again(budget={"trials": 99, "gpu_hours": 0.05})
-    assert tight.finish() == [9]
-    assert tight.driver.stopped_by == "budget"
+    assert again.finish() == [5, 6, 7], "those that ended before are counted by the GPUs that they had"
+    assert again.driver.stopped_by == "budget"
+    again.ledger.note_study(gpus_per_trial=1.0)
+    assert used_budget(again.ledger, again.stored())["gpu_hours"] == pytest.approx((5 * 20 + 3 * 40) / 3600)
 
 
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
