@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -128,6 +128,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         return cell
     records, plan = ledger.records(), benchmark_plan(ledger)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
+    held: tuple[Literal["cpus", "gpus"], float]
     held = ("gpus", gpus) if gpus else ("cpus", entry.sweep.resources.cpus_per_trial)
     trials, hours = sum(record.counts for record in records), device_hours(records, *held)
     cell = replace(cell, trials=trials, hours=hours, per="GPU" if gpus else "CPU")

@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,11 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             return _told_again(sweep, begun, held)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
-        request = preparation(space.extremes(), sweep, settings, probe=begun is None)
-        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
-            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
-            request = replace(request, **kept)
-        prepared = held.prepare(sweep, request)
+        known = begun.attributes if begun else {}
+        # A cache's rounding is not a live teacher's: what was begun goes on the same way.
+        kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
+        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
         ledger = begun or _create(held.storage, space, document, prepared, settings)
-        check_digests(ledger, prepared)
         return _drive(sweep, space, ledger, prepared, held)
 
 
@@ -133,28 +131,6 @@ def _create(
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
     return Ledger.create(storage, sweep, attributes, settings.announce)
-
-
-def check_digests(ledger: Ledger, prepared: PreflightResult) -> None:
-    """Refuse to go on with other images or teachers than a study was begun with.
-
-    Raises:
-        StateError: With what changed.
-    """
-    attributes, name = ledger.attributes, ledger.name
-    before, now = attributes["data_digest"], prepared.data_digest
-    changed = [f"the images or their split (digest {before[:12]}, now {now[:12]})"] if before != now else []
-    changed += [
-        f"teacher {teacher}"
-        for teacher, digest in prepared.teachers.items()
-        if attributes["teachers"].get(teacher, digest) != digest
-    ]
-    if changed:
-        raise StateError(
-            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; put "
-            f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
-            f"over the best settings with enqueue: {{from: {name}}}"
-        )
 
 
 def _drive(

@@ -12,7 +12,7 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
 from icd.search.core.attempts import Attempt
 from icd.search.core.records import State, failed_too_often
-from icd.search.run_sweep import _begun, check_digests
+from icd.search.run_sweep import _begun
 from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
@@ -345,13 +345,6 @@ def test_what_another_trial_has_trained_is_not_tried_again(tmp_path: Path) -> No
     assert [r.state for r in again.stored()] == ["retried", "retried", "complete", "complete", "complete"]
     assert len({r.key for r in again.stored()}) == 3
     assert again.driver.stopped_by == "exhausted"
-
-
-def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    hand = Hand(tmp_path)
-    hand.ledger.note_study(data_digest="a" * 64, teachers=dict(hand.prepared.teachers))
-    with pytest.raises(StateError, match=r"digest aaaaaaaaaaaa, now dddddddddddd.*--name tiny-2.*from: tiny"):
-        check_digests(hand.ledger, hand.prepared)
 
 
 def repeating(root: Path) -> tuple[Hand, list[Attempt]]:
