@@ -80,6 +80,7 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
         prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
         ledger = begun or _create(held.storage, space, document, prepared, settings)
+        _note(ledger, sweep, document)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)
 
 
@@ -92,22 +93,24 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     if "digest" not in attributes:
         Ledger.refuse_foreign(storage, sweep.name)
         return None  # a driver was killed while it made the study; ``_create`` completes it
-    before, now = json.loads(attributes["sweep"]), sweep.to_data()
-    other_budget = before["search"]["budget"] != now["search"]["budget"]
-    for data in (before, now):
-        data.pop("resources")
-        if settings.extend:
-            data["search"].pop("budget")
-    changed = differences(before, now)
+    lines = differences(json.loads(attributes["sweep"]), sweep.to_data())
+    changed = [line for line in lines if not line.startswith("resources.")]
+    only_budget = all(line.startswith("search.budget.") for line in changed)
+    if changed and not (only_budget and settings.extend):
+        rule = "was begun with another configuration; undo, or choose another name"
+        if only_budget:
+            again = pasted(settings.root, "resume", sweep.name)
+            rule = f"has another budget; '{again}' keeps it, --extend takes the one that is asked for"
+        raise StateError(f"sweep {sweep.name!r} {rule}: {'; '.join(changed)}")
     if changed:
-        only_budget = all(line.startswith("search.budget.") for line in changed)
-        advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
-        raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
-    if settings.extend:
-        if other_budget:
-            ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
-        ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
+        ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
+        _note(ledger, sweep, document)
     return ledger
+
+
+def _note(ledger: Ledger, sweep: SweepConfig, document: Mapping[str, Any]) -> None:
+    """Keep the configuration that 'icd resume' goes on with."""
+    ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
 
 
 def _create(

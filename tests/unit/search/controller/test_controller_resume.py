@@ -264,14 +264,17 @@ def test_a_finished_sweep_with_a_larger_budget_is_not_finished_even_if_its_drive
     study = Study(tmp_path)
     study.trial("complete", [1, 2, 3, 4])
     study.ledger.note_study(stopped_by="budget")
-    storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path, extend=True)
+    storage = open_storage(storage_url(tmp_path))
 
-    def begun(trials: int) -> Ledger:
+    def begun(trials: int, *, extend: bool = True) -> Ledger:
+        settings = Settings(root=tmp_path, extend=extend)
         document = changed(budget={"trials": trials})
         found = _begun(storage, read_sweep(Document(document, "test")), document, settings)
         assert found is not None
         return found
 
+    with pytest.raises(StateError, match=r"'icd resume by-hand --root \S+ keeps it, --extend .*trials: 6 -> 5$"):
+        begun(5, extend=False)
     same = begun(6)
     assert has_ended(same, same.records(), [])
     more = begun(7)
