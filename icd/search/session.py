@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from optuna.exceptions import StorageInternalError
+
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
@@ -130,12 +132,16 @@ class Session:
             Runs of which MLflow lacks something.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
-            self._tick(driver)  # where nothing is left, something may be asked for
-            self._executor.run(driver, lambda: self._tick(driver))
-            if driver.halted is not None:
-                with suppress(SetupError):  # what halted it may be the same disk
-                    driver.note_stage(stopped_by=driver.stopped_by)
-                raise driver.halted
+            try:
+                self._tick(driver)  # where nothing is left, something may be asked for
+                self._executor.run(driver, lambda: self._tick(driver))
+                if driver.halted is not None:
+                    raise driver.halted
+            except Exception as error:
+                if not isinstance(error.__cause__, StorageInternalError):  # the study stays away
+                    with suppress(Exception):  # its disk may be full, or its lock lost
+                        driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
+                raise
             driver.note_stage(stopped_by=driver.stopped_by)
             finish()
         return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)

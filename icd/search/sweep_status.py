@@ -48,7 +48,8 @@ class SweepStatus:
     budget: Mapping[str, float | None] = field(default_factory=dict)  # its limits, as in the file
     # what is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs)
     used: Mapping[str, float | None] = field(default_factory=dict)
-    stopped_by: str = ""  # why its last driver left; empty where one drives it or was killed
+    # why its last driver left, ``error`` after one that no rule foresees; empty where one drives it or was killed
+    stopped_by: str = ""
     created: str = ""  # UTC time
     expected_gain: ExpectedGain | None = None  # what ten more trials are worth; None with several objectives, or early
     requests: int = 0  # how many trials that ``icd try`` asked for are not in the study yet
