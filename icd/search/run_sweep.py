@@ -156,13 +156,7 @@ def _drive(
         teacher_caches=dict(prepared.teacher_caches),
         tuned=dict(prepared.tuned),
     )
-
-    def finish() -> None:
-        # Who is told to leave at once does so; the report can be had from 'icd report'.
-        if not driver.stop_now:
-            leave_report(sweep.name, held.folder, settings)
-
-    pending = held.conduct(driver, finish)
+    pending = held.conduct(driver, lambda: leave_report(sweep.name, held.folder, settings))
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")

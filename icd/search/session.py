@@ -126,7 +126,7 @@ class Session:
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        ``finish`` is called at a clean end, while MLflow can still be told.
+        ``finish`` is called at a clean end, while MLflow can still be told; who has to leave at once leaves it out.
 
         Returns:
             Runs of which MLflow lacks something.
@@ -143,7 +143,8 @@ class Session:
                         driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
                 raise
             driver.note_stage(stopped_by=driver.stopped_by)
-            finish()
+            if not driver.stop_now:
+                finish()
         return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
     def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:

@@ -13,6 +13,7 @@ from icd.search.core.attempts import Policy
 from icd.search.settings import Settings
 from icd.search.study import database
 from icd.search.study.sweep_files import sweep_files_of
+from icd.search.sweep_status import StopHow
 from tests.driving import POINTS, Hand
 
 
@@ -68,10 +69,11 @@ def test_an_error_is_noted_for_those_who_look_later(held: session.Session, tmp_p
     assert hand.ledger.attributes["stopped_by"] == "error"
 
 
-def test_a_stop_during_the_start_is_obeyed(held: session.Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["drain", "now"])
+def test_a_stop_during_the_start_is_obeyed(held: session.Session, tmp_path: Path, how: StopHow) -> None:
     hand = Hand(tmp_path)
-    sweep_files_of(held.folder).ask_to_stop("drain")
-    assert conduct(held, hand)
+    sweep_files_of(held.folder).ask_to_stop(how)
+    assert conduct(held, hand) == (how == "drain"), "who has to leave at once writes no report"
     assert (hand.states, hand.ledger.attributes["stopped_by"]) == ([], "stop")
 
 
