@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from optuna.exceptions import StorageInternalError
-
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
@@ -137,10 +135,9 @@ class Session:
                 self._executor.run(driver, lambda: self._tick(driver))
                 if driver.halted is not None:
                     raise driver.halted
-            except Exception as error:
-                if not isinstance(error.__cause__, StorageInternalError):  # the study stays away
-                    with suppress(Exception):  # its disk may be full, or its lock lost
-                        driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
+            except Exception:
+                with suppress(Exception):  # it may be the study that is away, full, or another driver's by now
+                    driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
                 raise
             driver.note_stage(stopped_by=driver.stopped_by)
             if not driver.stop_now:
