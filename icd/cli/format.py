@@ -129,7 +129,7 @@ def state_text(status: "SweepStatus") -> str:
         return f"driven by {status.driver}"
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
-    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
+    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver ended without saying why"
     from icd.search.study.sweep_index import pasted
 
     again = pasted(status.folder.parents[1], "resume", status.name)

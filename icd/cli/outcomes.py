@@ -113,7 +113,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder, tracking_uri
     from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
-    find(root, name)
+    uid = str(find(root, name).attributes["uid"])
     if port is not None and port == dashboard_port:
         raise UsageError(f"--port and --dashboard-port must differ, but got {port} twice")
     uri, ports = tracking_uri(root), (free_port(port), free_port(dashboard_port))
@@ -129,7 +129,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(answers(server, over) for server in started):
             return
-        link = _leaderboard(base, name, pasted(root, "sync", name))
+        link = _leaderboard(base, name, uid, pasted(root, "sync", name))
         click.echo(f"MLflow: {link}")
         page = sweep_folder(root, name) / REPORT_NAME
         if page.exists():
@@ -145,31 +145,33 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             over.wait()
 
 
-def _leaderboard(base: str, name: str, sync: str) -> str:
+def _leaderboard(base: str, name: str, uid: str, sync: str) -> str:
     """Give the link of the sweep's leaderboard.
 
     Raises:
         StateError: If the server does not know the sweep yet.
         SetupError: If it does not answer.
     """
+    from icd.search.tracking.mlflow_client import uid_filter
     from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
 
-    query = urllib.parse.urlencode({"experiment_name": name})
+    query = urllib.parse.urlencode({"filter": uid_filter(uid), "max_results": 1})
     shown = without_password(base)
     try:
         with urllib.request.urlopen(
-            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30
+            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?{query}", timeout=30
         ) as answer:
-            experiment = json.load(answer)["experiment"]
+            experiments = {**json.load(answer)}.get("experiments", ())
+        found = [str(experiment["experiment_id"]) for experiment in experiments]
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{sync}'") from None
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None
     except (ValueError, LookupError, TypeError, http.client.HTTPException):  # such as the page of a login
         raise SetupError(f"{shown} does not answer as MLflow does; check MLFLOW_TRACKING_URI") from None
-    return leaderboard_url(shown, str(experiment["experiment_id"]))
+    if not found:
+        raise StateError(f"MLflow has no experiment of sweep {name!r} yet; send it with '{sync}'")
+    return leaderboard_url(shown, found[0])
 
 
 @click.command(cls=Verb)

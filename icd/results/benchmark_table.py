@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,6 +14,7 @@ from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, shown_by
 from icd.results.templating import rendered
+from icd.search.core.device_usage import device_hours
 from icd.search.sweep_status import status_of
 
 _USUAL_BASELINE = "KD"
@@ -127,20 +128,22 @@ def _cell(entry: Entry, root: Path) -> Cell:
         return cell
     records, plan = ledger.records(), benchmark_plan(ledger)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
-    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
-    units = (gpus or entry.sweep.resources.cpus_per_trial) / 3600
-    cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
+    held: tuple[Literal["cpus", "gpus"], float]
+    held = ("gpus", gpus) if gpus else ("cpus", entry.sweep.resources.cpus_per_trial)
+    trials, hours = sum(record.counts for record in records), device_hours(records, *held)
+    cell = replace(cell, trials=trials, hours=hours, per="GPU" if gpus else "CPU")
     if plan is None:
         status = status_of(root, ledger.name)
-        return replace(cell, hours=units * seconds, finished=status.state == "finished" and status.best is None)
+        return replace(cell, finished=status.state == "finished" and status.best is None)
     found = shown_by(ledger, plan)
     arm = replace(found.arms[0], label=label)
-    (own,) = plan.values(ledger.records("confirm")).values()
+    confirmed = plan.records(ledger.records("confirm"))
+    (own,) = plan.values(confirmed).values()
     return replace(
         cell,
         arm=arm,
         counted={seed: value for (_, seed), value in own.items()},
-        hours=units * (seconds + found.seconds),
+        hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
         runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
         finished=found.finished,

@@ -8,6 +8,7 @@ from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
 from icd.results.words import flat_text, flattened, measured
+from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
@@ -61,7 +62,6 @@ def _rows(names: Sequence[str], columns: Sequence[Mapping[str, str]]) -> dict[st
 
 def _figures(side: _Side) -> dict[str, str]:
     found, counts = side.best, counts_of(side.records)
-    hours = sum(float(record.attributes.get("seconds", 0.0)) for record in side.records) / 3600
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
     reached = f"{side.metric} {measured(side.metric, found.values[0])} (trial {found.number})" if found else ""
     return {
@@ -69,8 +69,8 @@ def _figures(side: _Side) -> dict[str, str]:
         "trials": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
         "best (one seed)": reached,
         "confirmed": _confirmed(side.confirmation),
-        "CPU-hours": f"{float(cpus) * hours:.3g}",
-        "GPU-hours": "" if gpus is None else f"{float(gpus) * hours:.3g}",
+        "CPU-hours": f"{device_hours(side.records, 'cpus', cpus):.3g}",
+        "GPU-hours": "" if gpus is None else f"{device_hours(side.records, 'gpus', gpus):.3g}",
         "created": str(side.attributes.get("created", "")),
     }
 

@@ -124,20 +124,24 @@ class Session:
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        ``finish`` is called at a clean end, while MLflow can still be told.
+        ``finish`` is called at a clean end, while MLflow can still be told; who has to leave at once leaves it out.
 
         Returns:
             Runs of which MLflow lacks something.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
-            self._tick(driver)  # where nothing is left, something may be asked for
-            self._executor.run(driver, lambda: self._tick(driver))
-            if driver.halted is not None:
-                with suppress(SetupError):  # what halted it may be the same disk
-                    driver.note_stage(stopped_by=driver.stopped_by)
-                raise driver.halted
+            try:
+                self._tick(driver)  # where nothing is left, something may be asked for
+                self._executor.run(driver, lambda: self._tick(driver))
+                if driver.halted is not None:
+                    raise driver.halted
+            except Exception:
+                with suppress(Exception):  # it may be the study that is away, full, or another driver's by now
+                    driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
+                raise
             driver.note_stage(stopped_by=driver.stopped_by)
-            finish()
+            if not driver.stop_now:
+                finish()
         return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
     def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:

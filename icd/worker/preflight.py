@@ -93,6 +93,7 @@ class _Preflight:
         """Read the images, and see whether they suit every configuration; gives a line on them."""
         first, split = read_data(self.configs[0], self.folders)
         self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
+        self.request.refuse_changed(self.digest, {})
         problems = {str(problem): problem for config in self.configs for problem in views_problems(config, split)}
         if problems:
             raise ConfigError(problems.values())
@@ -130,6 +131,7 @@ class _Preflight:
             ready = prepare(pinned, self.split, self.folders.teachers, self.talking, self.say)
             if ready is not None:
                 self.networks[name], digests[name] = ready.network.to(self.device), ready.digest
+                self.request.refuse_changed(self.digest, digests)
                 lines.append(ready.summary)
                 self.say(f"teacher {ready.summary}")
         return digests, lines

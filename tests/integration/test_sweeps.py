@@ -133,7 +133,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
     refused = harness.drive(root, changes=LONG)
     assert refused.wait() == 5
-    assert "add --extend to use the new budget: search.budget.trials: 1 -> 2" in refused.errors
+    assert "--extend takes the one that is asked for: search.budget.trials: 1 -> 2" in refused.errors
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
     ledger = sweep_index.find(root, "crash")

@@ -203,7 +203,7 @@ class SweepController:
             if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
                 self.ledger.tell(record.number, "pruned")  # by now the pruner may judge otherwise
                 record = self.ledger.record(record.number)
-            self._budget.spend(record.number, float(record.attributes.get("seconds", 0.0)))
+            self._budget.spend(record)
             if not self.source.restore(record):
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
@@ -286,7 +286,7 @@ class SweepController:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
         self.recorder.fetch(number)
-        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
+        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self.recorder.costs(number))
         self._close(number)
         return False
 
@@ -297,7 +297,7 @@ class SweepController:
         if not all(math.isfinite(value) for value in values):
             self._diverged(result)
             return
-        more = {"exit_reason": "complete", "device": result.device, **self._costs(number), **notes}
+        more = {"exit_reason": "complete", "device": result.device, **self.recorder.costs(number), **notes}
         self.ledger.tell(number, "complete", values, **more)
         self._warn_of_mixed_cost()
         self._close(number)
@@ -317,7 +317,7 @@ class SweepController:
             metric = self.recorder.curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(result.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = result.reason or "a metric is not finite"
-        own = self._costs(result.number)
+        own = self.recorder.costs(result.number)
         chance_level = 100 / self.prepared.num_classes
         notes: dict[str, Any] = {"exit_reason": "diverged", "device": result.device, "chance": chance_level, **own}
         self.ledger.tell(result.number, "pruned", reason=reason, **notes)
@@ -348,7 +348,7 @@ class SweepController:
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {result.reason}")
-        notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self._costs(number)}
+        notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self.recorder.costs(number)}
         self.ledger.tell(number, "failed", reason=result.reason, **notes)
         self.source.discard(number)
         self._close(number)
@@ -360,14 +360,9 @@ class SweepController:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
 
-    def _costs(self, number: int) -> dict[str, Any]:
-        """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
-        costs = self.recorder.costs(number)
-        self._budget.spend(number, costs["seconds"])
-        return costs
-
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
+        self._budget.spend(record)
         self._budget.ended(record)
         self.recorder.settle(record)
