@@ -164,7 +164,12 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 @FILE
 @SEEDS
 @_against("Compare with this row.  [default: KD, or the first]")
-@_alpha(0.05, "Allow this chance of any false difference.")
+@_alpha(None, "Allow this chance of any false difference.")
+@click.option(
+    "--judge-again",
+    is_flag=True,
+    help="Judge known runs by other rows, --against or --alpha; the table says so.",
+)
 @click.option("-o", "--output", type=OUTPUT, help="Write OUTPUT.md, .csv and .tex as well.")
 @_FAILED_RUNS
 @DRY_RUN
@@ -173,7 +178,8 @@ def benchmark(
     file: Path,
     seeds: int | None,
     against: tuple[str, ...],
-    alpha: float,
+    alpha: float | None,
+    judge_again: bool,
     output: Path | None,
     failed_runs: "FailedRuns | None",
     dry_run: bool,
@@ -198,7 +204,8 @@ def benchmark(
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"{output} cannot be written: {error.strerror}; choose another --output") from error
-    look = partial(read_benchmark, str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+    judged: Any = {"against": against, "alpha": alpha, "again": judge_again}
+    look = partial(read_benchmark, str(document.data["name"]), found, root, seeds=seeds, **judged)
     table = look()  # refuses, before anything is run, what could not be shown after it
     if not dry_run:
         from icd.cli.progress import driving
@@ -206,7 +213,8 @@ def benchmark(
 
         with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
-            failed = run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+            more: Any = {"failed_runs": failed_runs or "left-out", "judging": table.judging}
+            failed = run_benchmark(document, settings_of(settings), seeds=seeds, **more)
         table = look()
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
