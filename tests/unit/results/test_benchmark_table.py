@@ -277,6 +277,7 @@ def test_csv() -> None:
 def test_latex() -> None:
     text = written(table(), "tex")
     comments = [line for line in text.splitlines() if line.startswith("%")]
+    assert "mean and sd over 2 seeds, or (n) where runs are missing" in comments[0]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
     assert comments[2].startswith("% cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its")
@@ -286,7 +287,7 @@ def test_latex() -> None:
         r"method & top-1 (\%) \\",
         r"\midrule",
         r"cross\_entropy & $60.50 \pm 0.71$ {\scriptsize (56.09 reported)} \\",
-        r"iCD-KD & $62.00^{+}$ \\",
+        r"iCD-KD & $62.00^{+}$ (1) \\",
         r"sp & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -300,7 +301,7 @@ def test_several_pairs_with_awkward_names() -> None:
     text = written(wide, "tex")
     assert r"\begin{tabular}{lcc}" in text
     assert r"method & a\_b\textgreater{}c(50\%|\{x\}=\textasciitilde{}\textasciicircum{}1) & plain \\" in text
-    assert r"iCD-KD & $62.00^{+}$ & $62.00$ \\" in text
+    assert r"iCD-KD & $62.00^{+}$ (1) & $62.00$ (1) \\" in text
     assert written(wide, "md").count("\n## ") == 3
     assert "## a_b>c(50%|{x}=~^1)\n" in written(wide, "md")
     assert {row["pair"] for row in csv.DictReader(io.StringIO(written(wide, "csv")))} == set(names)
