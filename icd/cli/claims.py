@@ -68,7 +68,7 @@ def _found(
 def _refuse_failures(found: "Outcome", words: str) -> None:
     from icd.config.sweep import Budget
 
-    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    runs = sum(len(arm.runs) + len(arm.failures) for arm in found.arms)
     if found.faults > Budget().max_failed_fraction * runs:
         raise TrialsFailedError(
             f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table"
