@@ -65,13 +65,20 @@ def _found(
     return results.read(name, stage, root=options["root"])
 
 
-def _refuse_failures(found: "Outcome", words: str) -> None:
+def _refuse_end(found: "Outcome", words: str, root: Path) -> None:
+    """Refuse an end with too many failures, and one that ``icd stop`` has brought about."""
     from icd.config.sweep import Budget
+    from icd.search.study.sweep_index import pasted
 
     runs = sum(len(arm.runs) + len(arm.failures) for arm in found.arms)
     if found.faults > Budget().max_failed_fraction * runs:
+        why = pasted(root, "trials", found.sweep, "--stage", found.stage, "--state", "failed")
         raise TrialsFailedError(
-            f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table"
+            f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table and '{why}'"
+        )
+    if not found.finished:
+        raise StateError(
+            f"the {words} of {found.sweep!r} was stopped; the same command, without --anew and --keep-seeds, goes on"
         )
 
 
@@ -126,7 +133,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
         return
     write(found, outcome_lines(found), as_json=as_json)
     if not dry_run:
-        _refuse_failures(found, "confirmation")
+        _refuse_end(found, "confirmation", options["root"])
 
 
 @click.command(cls=Verb)
@@ -157,7 +164,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     lines = [*outcome_lines(found), "", *importance_lines(importance)]
     write({**asdict(found), "importance": importance}, lines, as_json=as_json)
     if not dry_run:
-        _refuse_failures(found, "ablation")
+        _refuse_end(found, "ablation", options["root"])
 
 
 @click.command(cls=Verb)
@@ -223,5 +230,5 @@ def benchmark(
             write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     write(table, [written(table, "md").rstrip()], as_json=as_json)
     if failed:
-        why = "the messages above and 'icd trials NAME --state failed' say why"
+        why = "the messages above and 'icd trials NAME --state failed', of runs with '--stage confirm', say why"
         raise TrialsFailedError(f"too many trials or runs failed of {', '.join(failed)}; {why}")

@@ -101,7 +101,13 @@ def test_an_ablation_of_which_too_many_runs_failed_is_shown_and_exits_with_4(
         said = command("ablate", "by-hand")
         assert said.code == code
         assert found.statement in said.out
-    assert "error[FAILED] 7 of 25 runs of the ablation of 'by-hand' failed; see the table" in said.err
+    assert "7 of 25 runs of the ablation of 'by-hand' failed; see the table and 'icd trials by-hand" in said.err
+    monkeypatch.setattr("icd.results.ablate_sweep", lambda name, **options: replace(found, finished=False))
+    said = command("ablate", "by-hand")
+    assert (said.code, found.statement in said.out) == (5, True)
+    assert (
+        "the ablation of 'by-hand' was stopped; the same command, without --anew and --keep-seeds, goes on" in said.err
+    )
 
 
 @pytest.mark.parametrize(
