@@ -95,10 +95,14 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     'icd sync' gives MLflow a later one.
     """
     from icd.results.report import write_report
+    from icd.search.study.sweep_files import sweep_files_of
     from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
-    target = output or sweep_folder(root, name) / REPORT_NAME
+    folder = sweep_folder(root, name)
+    target = output or folder / REPORT_NAME
     write_report(root, name, target)
+    if output is None:
+        sweep_files_of(folder).publish([REPORT_NAME])  # else 'icd sync' would put an older one in its place
     write({"name": name, "path": str(target)}, [str(target)], as_json=as_json)
 
 

@@ -6,12 +6,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
 from icd.results.outcome import Outcome
+from icd.search.study import sweep_files
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
@@ -57,6 +59,18 @@ def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Stu
         assert json.loads(said.out) == {"name": "by-hand", "path": str(output)}
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert not (study.folder / "report.html").exists()
+
+
+def test_a_report_goes_to_the_bucket_that_is_the_root(
+    command: Command, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study.folder / "confirmation.json").write_text("{}")  # a copy that may be older than the bucket's
+    bucket = Mock(list=lambda names: {})
+    monkeypatch.setattr(sweep_files, "bucket_of", lambda root: bucket)
+    assert command("report", "by-hand", "-o", tmp_path / "page.html").code == 0
+    bucket.upload.assert_not_called()
+    assert command("report", "by-hand").code == 0
+    bucket.upload.assert_called_once_with("sweeps/by-hand/report.html", study.folder / "report.html")
 
 
 def test_verbs_that_read_take_no_framework_that_they_do_not_need(study: Study, tmp_path: Path) -> None:
