@@ -22,12 +22,14 @@ from icd.errors import StateError, UsageError
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icd.search.asking import TryResult
     from icd.search.core.records import Stage, State, TrialRecord
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
-_STAGES = ("search", "race", "confirm", "ablate")
+_STAGES: "Sequence[Stage]" = ("search", "race", "confirm", "ablate")
 _STATES = ("running", "interrupted", "complete", "pruned", "failed", "duplicate", "retried")
 
 

@@ -110,7 +110,7 @@ def read_benchmark(
         UsageError: For a baseline that is no row.
     """
     rows, stored = tuple(dict.fromkeys(entry.row for entry in entries)), _stored(entries, root)
-    first = stored[0] if stored else {"against": [], "alpha": _USUAL_ALPHA}
+    first: Mapping[str, Any] = stored[0] if stored else {"against": [], "alpha": _USUAL_ALPHA}
     usual = [label for label in first["against"] if label in rows] or [_USUAL_BASELINE]
     baselines = tuple(dict.fromkeys(against or [label for label in usual if label in rows])) or rows[:1]
     for label in baselines:
@@ -130,7 +130,7 @@ def read_benchmark(
         finished=all(cell.finished for cell in cells),
         baselines=baselines,
     )
-    otherwise = tuple(dict.fromkeys(text for begun in stored for text in differences(begun, table.judging)))
+    otherwise = tuple(dict.fromkeys(text for old in stored for text in differences(old, table.judging)))
     if otherwise and not again:
         raise StateError(
             f"the table {name!r} was begun otherwise, and its runs are known; undo, or add --judge-again, which the "
