@@ -51,20 +51,23 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
     if pairs:
         _pairs(root, names[0], names[1:], as_json=as_json)
         return
+    from icd.results.compare import TRAINED
     from icd.results.compare import compare as compare_sweeps
 
     found = compare_sweeps(root, names)
     lines = [f"not comparable: {words}" for words in found["warnings"]]
     for title, rows in (("found", found["figures"]), ("differs", found["differences"])):
         if rows:
-            headers = [title, *names]
-            cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
+            headers, cells = [title, *names], []
+            for row, values in rows.items():
+                widest = _WIDEST if title == "differs" or row in TRAINED else None  # nothing that was found is cut
+                cells.append([row, *(_cut(values[name] or "-", widest) for name in names)])
             lines += ["", *columns(headers, cells, left=headers)]
     write(found, lines, as_json=as_json)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+def _cut(text: str, widest: int | None) -> str:
+    return text if widest is None or len(text) <= widest else f"{text[: widest - 3]}..."
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
@@ -92,10 +95,14 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     'icd sync' gives MLflow a later one.
     """
     from icd.results.report import write_report
+    from icd.search.study.sweep_files import sweep_files_of
     from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
-    target = output or sweep_folder(root, name) / REPORT_NAME
+    folder = sweep_folder(root, name)
+    target = output or folder / REPORT_NAME
     write_report(root, name, target)
+    if output is None:
+        sweep_files_of(folder).publish([REPORT_NAME])  # else 'icd sync' would put an older one in its place
     write({"name": name, "path": str(target)}, [str(target)], as_json=as_json)
 
 

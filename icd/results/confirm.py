@@ -142,7 +142,9 @@ def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
 
 
 def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """Give the trials that have raced, by the mean of their values; those without a value are left out.
+    """Give the trials that have raced, those with the fewest failed runs first, then by the mean of their values.
+
+    Those without a value are left out.
 
     Raises:
         StateError: If no race of so many trials was run.
@@ -150,13 +152,14 @@ def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) ->
     plan = last_race(ledger, count)
     values = plan.values(ledger.records("race"))
     same = plain_sweep(ledger)["objectives"][0]["metric"] == "val/top1"
-    means = {}
+    merits = {}
     for arm in plan.arms:
         own = [*values[arm.label, ""].values()]
+        searched = [arm.search_value] if same and arm.search_value is not None else []
         if own:
-            means[arm.trial] = statistics.fmean([*own, *([arm.search_value] if same and arm.search_value else [])])
-    raced = [record for record in ordered if record.number in means]
-    return sorted(raced, key=lambda record: -means[record.number])
+            merits[arm.trial] = (len(own) - len(plan.seeds), statistics.fmean([*own, *searched]))
+    raced = [record for record in ordered if record.number in merits]
+    return sorted(raced, key=lambda record: merits[record.number], reverse=True)
 
 
 def last_race(ledger: Ledger, count: int) -> Plan:

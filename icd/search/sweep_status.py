@@ -14,7 +14,7 @@ from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, device_hours, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain
-from icd.search.core.records import State, TrialRecord, best, interrupted
+from icd.search.core.records import Stage, State, TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
@@ -86,9 +86,9 @@ def all_statuses(root: Path) -> list[SweepStatus]:
     return found + [_preparing(folder) for folder in folders if folder.name not in known and is_driven(folder)]
 
 
-def records_of(root: Path, ledger: Ledger) -> list[TrialRecord]:
-    """Give every trial of a sweep as it is to be shown: ``interrupted`` where the study has it under way in vain."""
-    records = ledger.records()
+def records_of(root: Path, ledger: Ledger, stage: Stage = "search") -> list[TrialRecord]:
+    """Give every trial of a stage as it is to be shown: ``interrupted`` where the study has it under way in vain."""
+    records = ledger.records(stage)
     unsure = any(record.unfinished for record in records)
     return interrupted(records) if unsure and driver_of(root, ledger.name) is None else records
 

@@ -13,7 +13,9 @@ from icd import search
 from icd.search.removal import parts_of, remove
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.locks import driver_lock
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
+from tests.confirming import confirming, level, searched
 from tests.studies import Study, usual
 
 
@@ -70,6 +72,28 @@ def test_logs_are_printed_whole_and_for_one_trial(command: Command, study: Study
     assert lines[:2] == ["epoch 1  val/top1 20", "trial 1 complete, started 1 times"]
     assert lines[3:] == ["trial 1: a warning", "in trials/0001/config.yaml"]
     assert "trial 3 failed, started 1 times: out of memory" in command("logs", "by-hand", 3).out
+
+
+def test_runs_of_a_confirmation_are_listed_and_shown(command: Command, root: Path) -> None:
+    root.mkdir()
+    hand = confirming(searched(root), against=["KD"], seeds=2)
+    for _ in range(3):
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.run(attempt, level)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.ledger.tell(attempt.number, "failed", reason="KeyError: 'x'")
+    hand.close()
+    rows = json.loads(command("trials", "tiny", "--stage", "confirm", "--json").out)
+    assert [row["number"] for row in rows] == [LIST_NUMBERS + place for place in range(4)]
+    assert set(rows[0]["values"]) == {"test/top1"}
+    (failed,) = json.loads(command("trials", "tiny", "--stage", "confirm", "--state", "failed", "--json").out)
+    assert json.loads(command("trials", "tiny", "--stage", "ablate", "--json").out) == []
+    said = command("show", "tiny", failed["number"])
+    assert said.out.splitlines()[:2] == [f"trial {failed['number']}: failed ({failed['baseline']})", "  KeyError: 'x'"]
+    assert f"trial {failed['number']} failed" in command("logs", "tiny", failed["number"]).out
+    assert ", test/top1 " in command("show", "tiny", LIST_NUMBERS).out.splitlines()[0]
 
 
 def test_a_sweep_is_removed_with_all_that_is_its_own(

@@ -157,10 +157,10 @@ class SweepFiles:
             if self.bucket is not None:
                 self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
 
-    def publish(self) -> None:
-        """Send what the driver made of the sweep: its report, what was confirmed."""
+    def publish(self, made: Collection[str] = _MADE) -> None:
+        """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""
         if self.bucket is not None:
-            for name in filter(lambda name: (self.folder / name).exists(), _MADE):
+            for name in filter(lambda name: (self.folder / name).exists(), made):
                 self.bucket.upload(f"{self.prefix}/{name}", self.folder / name)
 
     def ask_to_stop(self, how: str) -> None:

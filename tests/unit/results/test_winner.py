@@ -101,6 +101,9 @@ def test_refused(options: dict[str, Any], kind: type[IcdError], rule: str) -> No
 def test_how_far_its_numbers_can_be_trusted() -> None:
     assert chosen(unconfirmed=True).status == NOT_CONFIRMED
     assert chosen().status == "trial 12 is better than KD by 0.75 points."
+    other = chosen(trial=3).status
+    assert other.startswith("Not the winner, which is trial 12. Trial 3 is better than KD. trial 3 reaches 60.00 %")
+    assert "was chosen as the best" not in other
 
 
 # The simplest
