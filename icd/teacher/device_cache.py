@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icd.data.loader import Numbers
 from icd.errors import CheckpointError
 from icd.teacher.cache_block import Block, BlockSpec
 from icd.teacher.cached_outputs import CachedOutputs
-from icd.training.cached_teacher import Numbers, Show
+from icd.training.cached_teacher import Show
 
 if TYPE_CHECKING:
     from icd.teacher.cache import TeacherCache
@@ -77,11 +78,6 @@ class DeviceCache:
         for mirror in self.mirrors if device.type == "cuda" else ():  # made on the stream of the process's first trial
             mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
             mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
-
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        return self.cache.computed
 
     def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have the entries of an epoch on the device, computed if need be; returns their rows there."""

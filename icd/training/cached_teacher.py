@@ -7,15 +7,12 @@ Shape key:
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from icd.data.loader import Batch
+from icd.data.loader import Batch, Numbers
 from icd.methods import NetworkOutputs
 
-Numbers = NDArray[np.int64]
 Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view ids, batch size
 
 
@@ -42,11 +39,6 @@ class CachedTeacher(Protocol):
 
 class DeviceTeacher(Protocol):
     """Answers for the teacher from the memory of a device, epoch by epoch."""
-
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        ...
 
     def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have an epoch's entries on the device; returns their rows there, [N]."""

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from icd.config.trial import TrialConfig
 from icd.data import views
 from icd.data.images import ImageSet
-from icd.data.loader import Batch, batches, order
+from icd.data.loader import Batch, Numbers, batches, order
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
 from icd.models import Network
-from icd.training.cached_teacher import CachedTeacher, Numbers
+from icd.training.cached_teacher import CachedTeacher
 from icd.training.step import aside
 
 if TYPE_CHECKING:

@@ -47,8 +47,9 @@ class GradientProbe:
         every share would be of a sum that does not exist.
         """
         if self._fixed is None:
-            batch = fixed_batch(self.inputs)
-            self._fixed = batch, self._teacher_outputs(batch)
+            batch, cache = fixed_batch(self.inputs), self.inputs.cache
+            aside = live_outputs(self.inputs.teacher, batch) if cache is None else cache.outputs_aside(batch)
+            self._fixed = batch, aside
         batch, teacher = self._fixed
         moment, device = Step(batch.labels_B, batch.indices_B, epoch, 0), batch.labels_B.device
         with generators_kept(device):
@@ -59,12 +60,6 @@ class GradientProbe:
         if lost:
             logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))
         return measured
-
-    def _teacher_outputs(self, batch: Batch) -> NetworkOutputs | None:
-        teacher, cache = self.inputs.teacher, self.inputs.cache
-        if cache is not None:
-            return cache.outputs_aside(batch)
-        return None if teacher is None else live_outputs(teacher, batch)
 
 
 def fixed_batch(inputs: EpochInputs) -> Batch:

@@ -23,7 +23,7 @@ from icd.data.images import ImageSet
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
-from icd.methods import MethodSetup, NetworkOutputs, Step
+from icd.methods import MethodSetup, Step
 from icd.models import Network, build_model
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter, snapshot
@@ -149,7 +149,7 @@ def train(
         start, metrics = _resume(config, execution, train_step, first, newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
-        num_steps = inputs.num_steps
+        num_steps, cache = inputs.num_steps, inputs.cache
         inputs.check_batch_of_one(student)
         epochs, probe = _epochs(train_step, inputs, execution.engine), GradientProbe(train_step, inputs)
         epoch, stopping = start, False
@@ -158,7 +158,7 @@ def train(
             started = time.perf_counter()
             student.train()
             method.train()
-            reporting = training.reports(epoch)
+            reporting, computed = training.reports(epoch), 0 if cache is None else cache.computed
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
             if num_steps == 1:
                 writer.join()
@@ -169,6 +169,7 @@ def train(
                 writer.join() if step == num_steps - 1 else writer.poll()
 
             means, trained_s = losses.means(), time.perf_counter() - started
+            asked = 0 if teacher is None else inputs.num_shown if cache is None else cache.computed - computed
             if not first.full:
                 first.add(losses.totals(NUM_STEPS))
             stopping = epoch < training.epochs and execution.stop()
@@ -184,7 +185,7 @@ def train(
                     **{f"train/loss/{name}": value for name, value in means.items()},
                     **gradients,
                     **{f"{measured}/{name}": value for name, value in validation.items()},
-                    "teacher/images": float(epochs.teacher_images),
+                    "teacher/images": float(asked),  # that it was run on
                     "lr": learning_rates(training, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     "speed/images_per_second": inputs.num_shown / trained_s,
@@ -211,39 +212,22 @@ class EagerEpochs:
 
     def __init__(self, train_step: TrainStep, inputs: EpochInputs) -> None:
         self.train_step, self.inputs = train_step, inputs
-        self.teacher_images, self.data_seconds = 0, 0.0
+        self.data_seconds = 0.0  # how long steps of the present epoch waited for images
         self.name = "eager"  # what ran the steps, for the trial's result
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
-        self.teacher_images, self.data_seconds = 0, 0.0
-        inputs, training = self.inputs, self.inputs.config.training
-        shown = self._awaited(inputs.show(*inputs.order(epoch), training.batch_size))
-        for step, (batch, lr) in enumerate(zip(shown, learning_rates(training, epoch, inputs.num_steps), strict=True)):
+        self.data_seconds = 0.0
+        inputs, training, cache = self.inputs, self.inputs.config.training, self.inputs.cache
+        shown = inputs.show(*inputs.order(epoch), training.batch_size)
+        for step, lr in enumerate(learning_rates(training, epoch, inputs.num_steps)):
+            began = time.perf_counter()
+            batch = next(shown)
+            self.data_seconds += time.perf_counter() - began
             moment = Step(batch.labels_B, batch.indices_B, epoch, step)
             seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
-            yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
-
-    def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
-        """Give the same batches and add up how long they let the training wait."""
-        while True:
-            began = time.perf_counter()
-            batch = next(shown, None)
-            self.data_seconds += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
-
-    def _teacher_outputs(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
-        """Give the teacher's side of a batch, and count the images it had to be run on."""
-        teacher, cache = self.inputs.teacher, self.inputs.cache
-        if cache is None:
-            self.teacher_images += 0 if teacher is None else len(batch.labels_B)
-            return None if teacher is None else live_outputs(teacher, batch)
-        before = cache.computed
-        side = cache.outputs(batch, epoch)
-        self.teacher_images += cache.computed - before
-        return side
+            teacher = cache.outputs(batch, epoch) if cache is not None else live_outputs(inputs.teacher, batch)
+            yield self.train_step(batch, teacher, moment, lr)
 
 
 def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> EagerEpochs | DeviceEpochs:

@@ -152,7 +152,9 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
-    """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
+def live_outputs(teacher: Network | None, batch: Batch) -> NetworkOutputs | None:
+    """Run the teacher, if any, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
+    if teacher is None:
+        return None
     with torch.no_grad(), products(batch.images_BCHW.device, tf32=False):
         return LiveOutputs(*teacher(batch.images_BCHW), teacher.head, exact=True)
