@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from icd.config.sweep import Engine
-from icd.config.trial import Fingerprint, TeacherMode, TrialConfig
+from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
 from icd.data.images import ImageSet
 from icd.data.loader import Batch
 from icd.data.split import Split
@@ -26,16 +26,16 @@ from icd.errors import CheckpointError, NonFiniteLossError
 from icd.methods import MethodSetup, Step
 from icd.models import Network, build_model
 from icd.training import checkpoints
-from icd.training.background_writer import BackgroundWriter, snapshot
+from icd.training.background_writer import BackgroundWriter
 from icd.training.cached_teacher import CachedTeacher
 from icd.training.draws import generators_kept, seed_step
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
-from icd.training.first_losses import NUM_STEPS, FirstLosses
+from icd.training.first_losses import beginning, noted, stored
 from icd.training.gradient_probe import GradientProbe
 from icd.training.kernels import kernels
-from icd.training.optimizer import learning_rates, load_state, stored_state
+from icd.training.optimizer import learning_rates
 from icd.training.step import LossLog, TrainStep, live_outputs
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ class EpochMetrics:
 
     epoch: int
     values: Mapping[str, float]
-    checkpoint_digest: str | None = None
 
 
 Report = Callable[[EpochMetrics], None]
@@ -144,9 +143,9 @@ def train(
         method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
         train_step = TrainStep(student, method, training)
         answered: TeacherMode = "none" if teacher is None else "live" if execution.cache is None else "cache"
-        first = FirstLosses(config, device, answered)
+        first: Fingerprint | None = beginning(config, device, answered)
         _forget_peak(device)
-        start, metrics = _resume(config, execution, train_step, first, newest)
+        start, metrics, first = _resume(config, execution, train_step, first, newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
         num_steps, cache = inputs.num_steps, inputs.cache
@@ -166,12 +165,12 @@ def train(
                 losses.add(train_step.names, values_L)
                 execution.progress(epoch, step, num_steps)
                 # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
-                writer.join() if step == num_steps - 1 else writer.poll()
+                if step == num_steps - 1 or not writer.busy:
+                    writer.join()
 
             means, trained_s = losses.means(), time.perf_counter() - started
             asked = 0 if teacher is None else inputs.num_shown if cache is None else cache.computed - computed
-            if not first.full:
-                first.add(losses.totals(NUM_STEPS))
+            first = noted(first, losses)
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
@@ -193,7 +192,13 @@ def train(
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
-                payload = _payload(config, train_step, metrics, first, reported=reporting)
+                payload = {
+                    "key": config.key(),
+                    **train_step.state(),
+                    "metrics": dict(metrics),
+                    "first": plain_data(first),
+                    "reported": reporting,  # whether the metrics are this epoch's
+                }
                 writer.submit(partial(_save_and_report, execution, epoch, payload))
             if stopping:
                 break
@@ -202,7 +207,7 @@ def train(
             epoch=epoch,
             finished=not stopping,
             metrics=metrics,
-            fingerprint=None if stopping else first.fingerprint,
+            fingerprint=None if stopping else first,
             engine=epochs.name,
         )
 
@@ -279,50 +284,29 @@ def _resume(
     config: TrialConfig,
     execution: Execution,
     train_step: TrainStep,
-    first: FirstLosses,
+    first: Fingerprint | None,
     found: checkpoints.Checkpoint | None,
-) -> tuple[int, dict[str, float]]:
-    """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
+) -> tuple[int, dict[str, float], Fingerprint | None]:
+    """Continue from the newest whole checkpoint, if there is one; returns its epoch, metrics and first losses."""
     if found is None and execution.checkpoints is not None:
         found = checkpoints.newest(execution.checkpoints)
     if found is None:
-        return 0, {}
+        return 0, {}, first
     if found.payload["key"] != config.key():
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
-    train_step.student.load_state_dict(found.payload["student"])
-    train_step.method.load_state_dict(found.payload["method"])
-    load_state(train_step.optimizer, found.payload["optimizer"])
-    if train_step.average is not None:
-        train_step.average.load_state_dict(found.payload["average"])
-    first.load(found.payload.get("first"))
+    train_step.load(found.payload)
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
-    metrics = dict(found.payload["metrics"])
+    metrics, first = dict(found.payload["metrics"]), stored(found.payload.get("first"))
     found.payload.clear()  # who called may hold it until the training ends
-    return found.epoch, metrics
+    return found.epoch, metrics, first
 
 
 def _save_and_report(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
     """Durable first, then said: whoever hears of an epoch can rely on its checkpoint."""
-    folder = execution.checkpoints
-    digest = None if folder is None else checkpoints.save_epoch(folder, epoch, payload)
+    if execution.checkpoints is not None:
+        checkpoints.save_epoch(execution.checkpoints, epoch, payload)
     if payload["reported"]:
-        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"], checkpoint_digest=digest))
-
-
-def _payload(
-    config: TrialConfig, train_step: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
-) -> dict[str, Any]:
-    """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
-    return {
-        "key": config.key(),
-        "student": snapshot(train_step.student.state_dict()),
-        "method": snapshot(train_step.method.state_dict()),
-        "optimizer": snapshot(stored_state(train_step.optimizer)),
-        "average": None if train_step.average is None else snapshot(train_step.average.state_dict()),
-        "metrics": dict(metrics),
-        "first": first.state(),
-        "reported": reported,  # whether the metrics are this epoch's
-    }
+        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"]))
 
 
 def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, float]:

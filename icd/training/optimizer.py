@@ -6,7 +6,7 @@ is made where training begins and nowhere before.
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,13 +51,3 @@ def lr_scalar(optimizer: Optimizer) -> Tensor:
 def momenta(optimizer: Optimizer) -> list[Tensor]:
     """List what a step changes in place beside the weights: averages of gradients, and AdamW's count of steps."""
     return [kept for state in optimizer.state.values() for kept in state.values() if isinstance(kept, Tensor)]
-
-
-def stored_state(optimizer: Optimizer) -> dict[str, Any]:
-    """Give what a checkpoint keeps: the state of each weight by its number; settings are the configuration's."""
-    return {"state": optimizer.state_dict()["state"]}
-
-
-def load_state(optimizer: Optimizer, stored: Mapping[str, Any]) -> None:
-    """Take over what ``stored_state`` gave, here or on another device."""
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": stored["state"]})

@@ -7,7 +7,7 @@ Shape key:
     L: terms of the loss
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from icd.data.loader import Batch
 from icd.errors import ConfigError, NonFiniteLossError, Problem
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network, Output
+from icd.training.background_writer import snapshot
 from icd.training.kernels import products
 from icd.training.optimizer import lr_scalar, make_optimizer, momenta
 from icd.training.weight_average import WeightAverage
@@ -99,6 +100,24 @@ class TrainStep:
         buffers = [*self.student.buffers(), *self.method.buffers()]
         averaged = [] if self.average is None else list(self.average.state_dict().values())
         return [*self.weights, *buffers, *momenta(self.optimizer), *averaged]
+
+    def state(self) -> dict[str, Any]:
+        """Copy what a checkpoint keeps, to the CPU: later steps change the originals."""
+        return {
+            "student": snapshot(self.student.state_dict()),
+            "method": snapshot(self.method.state_dict()),
+            # By the number of each weight; settings are the configuration's.
+            "optimizer": {"state": snapshot(self.optimizer.state_dict()["state"])},
+            "average": None if self.average is None else snapshot(self.average.state_dict()),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` gave, here or on another device."""
+        self.student.load_state_dict(state["student"])
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), **state["optimizer"]})
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
 
 class LossLog:
