@@ -34,7 +34,7 @@ from icd.methods import (
 from icd.training.draws import seed_step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.optimizer import learning_rates, lr_scalar
-from icd.training.step import TrainStep, live_outputs
+from icd.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class DeviceEpochs:
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
         moment = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
-        teacher = self.cache.outputs(rows_B) if self.cache is not None else live_outputs(self.inputs.teacher, batch)
+        teacher = self.cache.outputs(rows_B) if self.cache is not None else self.inputs.live_outputs(batch)
         values_L = self.step(batch, teacher, moment, lr)
         if self._log is None:
             self._log = values_L.new_zeros(self.num_steps, len(values_L))

@@ -18,9 +18,10 @@ from icd.data.images import ImageSet
 from icd.data.loader import Batch, Numbers, batches, order
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
+from icd.methods import NetworkOutputs
 from icd.models import Network
 from icd.training.cached_teacher import CachedTeacher
-from icd.training.step import aside
+from icd.training.step import aside, live_outputs
 
 if TYPE_CHECKING:
     from icd.training.loop import Execution
@@ -48,6 +49,10 @@ class EpochInputs:
     def cache(self) -> CachedTeacher | None:
         """What stands for the teacher, if there is one."""
         return None if self.teacher is None else self.execution.cache
+
+    def live_outputs(self, batch: Batch) -> NetworkOutputs | None:
+        """Run the teacher on a batch, if there is one."""
+        return None if self.teacher is None else live_outputs(self.teacher, batch)
 
     @property
     def num_steps(self) -> int:

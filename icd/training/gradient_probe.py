@@ -20,7 +20,7 @@ from icd.data.loader import Batch, order
 from icd.methods import NetworkOutputs, Step
 from icd.training.draws import generators_kept, seed_step
 from icd.training.epoch_inputs import EpochInputs
-from icd.training.step import TrainStep, live_outputs
+from icd.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ class GradientProbe:
         """
         if self._fixed is None:
             batch, cache = fixed_batch(self.inputs), self.inputs.cache
-            aside = live_outputs(self.inputs.teacher, batch) if cache is None else cache.outputs_aside(batch)
-            self._fixed = batch, aside
+            self._fixed = batch, self.inputs.live_outputs(batch) if cache is None else cache.outputs_aside(batch)
         batch, teacher = self._fixed
         moment, device = Step(batch.labels_B, batch.indices_B, epoch, 0), batch.labels_B.device
         with generators_kept(device):

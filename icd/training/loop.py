@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icd.config.sweep import Engine
 from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
@@ -36,7 +36,7 @@ from icd.training.first_losses import beginning, noted, stored
 from icd.training.gradient_probe import GradientProbe
 from icd.training.kernels import kernels
 from icd.training.optimizer import learning_rates
-from icd.training.step import LossLog, TrainStep, live_outputs
+from icd.training.step import LossLog, TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def train(
     with chosen, own_stream(device), kept, BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
-        method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
+        method = build_method(config, split, student, teacher).to(device)
         train_step = TrainStep(student, method, training)
         answered: TeacherMode = "none" if teacher is None else "live" if execution.cache is None else "cache"
         first: Fingerprint | None = beginning(config, device, answered)
@@ -231,7 +231,7 @@ class EagerEpochs:
             self.data_seconds += time.perf_counter() - began
             moment = Step(batch.labels_B, batch.indices_B, epoch, step)
             seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
-            teacher = cache.outputs(batch, epoch) if cache is not None else live_outputs(inputs.teacher, batch)
+            teacher = cache.outputs(batch, epoch) if cache is not None else inputs.live_outputs(batch)
             yield self.train_step(batch, teacher, moment, lr)
 
 
@@ -271,13 +271,15 @@ def to_device(network: Network, config: TrialConfig, device: torch.device) -> Ne
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
-def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
-    return MethodSetup(
+def build_method(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> nn.Module:
+    """Make the module of a trial's method, for these two networks."""
+    setup = MethodSetup(
         student_channels=student.head.in_features,
         teacher_channels=teacher.head.in_features if teacher is not None else 0,
         labels_N=split.train.labels_N.cpu().numpy(),
         seed=config.seed,
     )
+    return config.method.build(setup)
 
 
 def _resume(

@@ -15,8 +15,6 @@ from torch.optim import Optimizer
 
 from icd.config.training import TrainingConfig
 
-_BETA_2 = 0.999  # torch's default, as is epsilon 1e-8
-
 
 def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optimizer:
     """Give the optimizer of a training for some weights."""
@@ -24,7 +22,7 @@ def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optim
     common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
     optimizer: Optimizer
     if training.optimizer == "adamw":
-        betas = (training.momentum, _BETA_2)
+        betas = (training.momentum, 0.999)  # the second is torch's default, as is epsilon 1e-8
         optimizer = torch.optim.AdamW(weights, betas=betas, capturable=device.type == "cuda", **common)
     else:
         momentum, nesterov = training.momentum, training.nesterov

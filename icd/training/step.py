@@ -7,8 +7,7 @@ Shape key:
     L: terms of the loss
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -163,17 +162,13 @@ def aside(module: nn.Module, *inputs: Any) -> Any:
     return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, inputs)
 
 
-@contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
+def precision(name: str, device: torch.device) -> torch.autocast:
     """Run what is inside in ``bf16`` where that is safe, if that is the precision's name."""
     # Without its cache of converted weights: all threads share that one, and whoever leaves first empties it.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
-        yield
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False)
 
 
-def live_outputs(teacher: Network | None, batch: Batch) -> NetworkOutputs | None:
-    """Run the teacher, if any, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
-    if teacher is None:
-        return None
+def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:
+    """Run the teacher on a batch, in fp32 whatever the student's precision: a verdict is an arg-max of its logits."""
     with torch.no_grad(), products(batch.images_BCHW.device, tf32=False):
         return LiveOutputs(*teacher(batch.images_BCHW), teacher.head, exact=True)
