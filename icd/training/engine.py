@@ -22,7 +22,7 @@ from torch import Tensor
 
 from icd.config.trial import TrialConfig
 from icd.data.images import ArrayImages, ImageSet
-from icd.data.loader import Batch, Normaliser, Numbers
+from icd.data.loader import Batch, Numbers
 from icd.data.views import RandAugment
 from icd.methods import (
     CellDistillation,
@@ -86,9 +86,9 @@ class DeviceEpochs:
     def __init__(self, step: TrainStep, inputs: EpochInputs) -> None:
         assert isinstance(inputs.images, ArrayImages)
         self.step, self.inputs, self.config, self.images = step, inputs, inputs.config, inputs.images
-        training, split, device = inputs.config.training, inputs.split, inputs.execution.device
+        training, device = inputs.config.training, inputs.execution.device
         self.device, self.num_shown, self.num_steps = device, inputs.num_shown, inputs.num_steps
-        self.normaliser = Normaliser(split.mean, split.std, device, training.uses_channels_last)
+        self.normaliser = inputs.normaliser()
         self.num_full, rest = divmod(self.num_shown, training.batch_size)
         self.cache = None if inputs.cache is None else inputs.cache.on_device(device, self.num_shown)
         self.data_seconds = 0.0
