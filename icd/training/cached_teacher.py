@@ -19,10 +19,7 @@ Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view
 class CachedTeacher(Protocol):
     """Answers for the teacher, batch by batch; what is missing it computes."""
 
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        ...
+    computed: int  # on how many images the teacher was run so far
 
     def outputs(self, batch: Batch, epoch: int) -> NetworkOutputs:
         """Give the teacher's outputs for a training batch."""

@@ -41,7 +41,6 @@ from icd.training.step import LossLog, TrainStep
 logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-_EVAL_BATCH = 256
 # On an accelerator every look at a loss waits for the device; a non-finite one is found within this many steps.
 _STEPS_BETWEEN_LOOKS = 50
 
@@ -54,7 +53,6 @@ class EpochMetrics:
     values: Mapping[str, float]
 
 
-Report = Callable[[EpochMetrics], None]
 Progress = Callable[[int, int, int], None]  # epoch, step, steps in the epoch
 
 
@@ -79,7 +77,7 @@ class Execution:
     num_workers: int = 0
     cache: CachedTeacher | None = None
     checkpoints: Path | None = None
-    report: Report = lambda metrics: None
+    report: Callable[[EpochMetrics], None] = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
     stop: Callable[[], bool] = lambda: False
     engine: Engine = "auto"
@@ -143,9 +141,8 @@ def train(
         method = build_method(config, split, student, teacher).to(device)
         train_step = TrainStep(student, method, training)
         answered: TeacherMode = "none" if teacher is None else "live" if execution.cache is None else "cache"
-        first: Fingerprint | None = beginning(config, device, answered)
         _forget_peak(device)
-        start, metrics, first = _resume(config, execution, train_step, first, newest)
+        start, metrics, first = _resume(config, execution, train_step, beginning(config, device, answered), newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
         num_steps, cache = inputs.num_steps, inputs.cache
@@ -262,7 +259,7 @@ def train_batches(
 
 def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, execution: Execution) -> Iterator[Batch]:
     """Batches of the test-time view of some images, in their own order."""
-    return EpochInputs(config, split, images, execution).show(range(len(images)), None, _EVAL_BATCH)
+    return EpochInputs(config, split, images, execution).show(range(len(images)), None, 256)
 
 
 def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:
@@ -286,14 +283,14 @@ def _resume(
     config: TrialConfig,
     execution: Execution,
     train_step: TrainStep,
-    first: Fingerprint | None,
+    begun: Fingerprint,
     found: checkpoints.Checkpoint | None,
 ) -> tuple[int, dict[str, float], Fingerprint | None]:
     """Continue from the newest whole checkpoint, if there is one; returns its epoch, metrics and first losses."""
     if found is None and execution.checkpoints is not None:
         found = checkpoints.newest(execution.checkpoints)
     if found is None:
-        return 0, {}, first
+        return 0, {}, begun
     if found.payload["key"] != config.key():
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
     train_step.load(found.payload)

@@ -127,7 +127,6 @@ class LossLog:
         self.names: tuple[str, ...] = ()
         self.unseen: list[Tensor] = []
         self.seen: list[Tensor] = []
-        self.num_seen = 0
 
     def add(self, names: tuple[str, ...], values_L: Tensor) -> None:
         """Note one step's terms; raises once a term is NaN or infinite."""
@@ -151,9 +150,9 @@ class LossLog:
             return
         values = torch.stack(self.unseen).cpu()
         for step, term in (~values.isfinite()).nonzero()[:1].tolist():
-            raise NonFiniteLossError(self.names[term], self.epoch, self.num_seen + step, values[step, term].item())
+            before = sum(map(len, self.seen))
+            raise NonFiniteLossError(self.names[term], self.epoch, before + step, values[step, term].item())
         self.seen.append(values)
-        self.num_seen += len(values)
         self.unseen = []
 
 
