@@ -112,13 +112,14 @@ def continue_trial(
     finishing(trained.network)
     digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
-        _write_json(folder / "fingerprint.json", plain_data(trained.fingerprint))
+        write_json(folder / "fingerprint.json", plain_data(trained.fingerprint))
     result = _result(config, trained, rows, digest, device_name(execution.device))
-    _write_json(result_path, result, indent=1)
+    write_json(result_path, result, indent=1)
     return result
 
 
-def _write_json(path: Path, data: Any, indent: int | None = None) -> None:
+def write_json(path: Path, data: Any, indent: int | None = None) -> None:
+    """Write a file of JSON that a kill leaves whole or not at all."""
     write_durably(path, (json.dumps(data, indent=indent) + "\n").encode())
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -125,8 +125,5 @@ def open_teacher_cache(
     cache = open_cache(plan, config, teacher, folders.teacher_cache)
     if config.teacher is not None:
         announce(summary(plan, cache))
-    try:
+    with closing(cache) if cache is not None else nullcontext():
         yield cache
-    finally:
-        if cache is not None:
-            cache.close()

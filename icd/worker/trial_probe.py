@@ -14,13 +14,13 @@ import torch
 from icd.config.trial import TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
-from icd.methods import LiveOutputs, MethodSetup, Step
+from icd.methods import LiveOutputs, Step
 from icd.models import Network, Output, build_model
 from icd.training.engine import WARM_STEPS
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.kernels import kernels
-from icd.training.loop import Execution, evaluation_batches, held, train, train_batches
+from icd.training.loop import Execution, build_method, evaluation_batches, held, train, train_batches
 
 _PROBE_IMAGES = 4
 _TIMED_STEPS = 6
@@ -49,13 +49,7 @@ class Probe:
         teacher_side = None
         if teacher is not None:
             teacher_side = LiveOutputs(*self._teacher(teacher, config, batch.images_BCHW), teacher.head)
-        setup = MethodSetup(
-            student_channels=student.head.in_features,
-            teacher_channels=teacher.head.in_features if teacher else 0,
-            labels_N=self.split.train.labels_N.numpy(),
-            seed=config.seed,
-        )
-        method = config.method.build(setup).to(self.execution.device)
+        method = build_method(config, self.split, student, teacher).to(self.execution.device)
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             given = method(LiveOutputs(*output, student.head), teacher_side, where)

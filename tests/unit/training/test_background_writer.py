@@ -21,7 +21,7 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
 
     with BackgroundWriter() as writer:
         writer.submit(wait_then_note)
-        writer.poll()
+        assert writer.busy
         assert done == []
         gate.set()
         writer.submit(lambda: done.append(2))
@@ -30,11 +30,10 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(0)])
-@pytest.mark.parametrize("call", ["poll", "join", "submit"])
+@pytest.mark.parametrize("call", ["join", "submit"])
 def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) -> None:
     writer = BackgroundWriter()
     calls: dict[str, Callable[[], object]] = {
-        "poll": writer.poll,
         "join": writer.join,
         "submit": lambda: writer.submit(lambda: None),
     }
