@@ -125,9 +125,10 @@ def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path
 
 def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = usual(root)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("icd.search.study.ledger.Ledger.remove", raised)
-        remove(root, "by-hand", mlflow=False)
+        with pytest.raises(KeyboardInterrupt):
+            remove(root, "by-hand", mlflow=False)
     assert parts_of(root, "by-hand", mlflow=False) == [f"its study in {storage_url(root)}", str(study.folder)]
     remove(root, "by-hand", mlflow=False)
     assert not study.folder.exists()
