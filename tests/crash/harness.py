@@ -43,7 +43,7 @@ from icd.config.sweep import Baseline  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
 from icd.results.run_plan import run_plan  # noqa: E402
-from icd.search import run_sweep  # noqa: E402
+from icd.search import run_sweep, session  # noqa: E402
 from icd.search.core.records import Stage  # noqa: E402
 from icd.search.core.trial_request import TrialRequest  # noqa: E402
 from icd.search.settings import Settings  # noqa: E402
@@ -85,6 +85,7 @@ SWEEP: dict[str, Any] = {
 }
 CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
+FLUSH_S = 300.0  # a busy machine may need more than a driver's 30 s to tell MLflow all that tests look for
 
 
 def write_images(path: Path) -> None:
@@ -167,13 +168,15 @@ def drive(
     fork_workers: bool = True,
     confirm: dict[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    flush_s: float = FLUSH_S,
 ) -> int:
     """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does.
 
-    With ``confirm`` it is that of a confirmation; these are its options.
+    With ``confirm`` it is that of a confirmation; these are its options. ``flush_s`` are what it waits for MLflow.
     """
 
     def act() -> int:
+        vars(session)["_FLUSH_S"] = flush_s
         os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
         document = document_of({**SWEEP, **(changes or {})})
