@@ -16,8 +16,8 @@ import pytest
 
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
-from tests.crash.served import Harness, alive
-from tests.support.confirmations import SEARCH, check, confirm, held
+from tests.crash.served import Harness, Hold, alive
+from tests.support.confirmations import RUNS, SEARCH, check, confirm, held
 
 
 @pytest.fixture(scope="module")
@@ -59,32 +59,29 @@ def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness,
 
 
 def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path) -> None:
-    chance, kills = random.Random(1), 0
-    while kills < 5:
-        drive = confirm(harness, root)
-        moment, code = time.monotonic() + chance.uniform(0.2, 1.5), None
-        while code is None and time.monotonic() < moment:
-            code = harness.server.ask(poll=drive.pid)
-        if code is not None:
-            assert code == 0, drive.errors
-            break
+    chance, hold = random.Random(1), Hold(root, LIST_NUMBERS + RUNS - 1, 1)  # it cannot be over before the kills are
+    drive = confirm(harness, root)
+    for kill in range(5):
+        time.sleep(chance.uniform(0.2, 1.5))
         workers = drive.workers
-        os.kill(chance.choice([drive.pid, *workers[:1]]), signal.SIGKILL)
-        kills += 1
-        code = drive.wait()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, drive.errors
+        if kill % 2 and workers:
+            os.kill(workers[0], signal.SIGKILL)
+            continue
+        drive.signal(signal.SIGKILL)
+        assert drive.wait() == -signal.SIGKILL, drive.errors
         drive.until(partial(all_gone, workers))
-    assert confirm(harness, root).wait() == 0
-    assert kills
-    check(root, undisturbed, kills=kills)
+        drive = confirm(harness, root)
+    with hold.reached(drive):
+        pass
+    assert drive.wait() == 0, drive.errors
+    check(root, undisturbed, kills=5)
 
 
 def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
+    hold = Hold(root, LIST_NUMBERS + 1, 1)
     drive = confirm(harness, root)
-    drive.until_epoch(LIST_NUMBERS + 1, 1)
-    drive.signal(signal.SIGINT)
+    with hold.reached(drive):
+        drive.interrupt()
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
     left = held(root)
     assert not left.finished
@@ -96,7 +93,6 @@ def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, u
     check(root, undisturbed, kills=1)
 
 
-@pytest.mark.timeout(300)
 def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     words = [
         "confirm",

@@ -12,7 +12,7 @@ from icd.results.run_plan import run_plan
 from icd.search.settings import Settings
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
-from tests.crash.served import Harness
+from tests.crash.served import Harness, Hold
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
 
 
@@ -86,10 +86,11 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
 
 
 def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:
+    hold = Hold(root, LIST_NUMBERS, 1)
     first = confirm(harness, root)
-    first.until(lambda: (root / "sweeps" / "crash" / "trials" / f"{LIST_NUMBERS}").exists())
-    assert confirm(harness, root).wait() == 5
-    assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
+    with hold.reached(first):
+        assert confirm(harness, root).wait() == 5
+        assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
     assert "was begun otherwise; undo, or add --keep-seeds" in harness.errors
