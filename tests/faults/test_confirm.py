@@ -20,30 +20,9 @@ from tests.crash.served import Harness, Hold, alive
 from tests.support.confirmations import RUNS, SEARCH, check, confirm, held
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def searched(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a sweep that is over."""
-    root = harness.root(tmp_path_factory.mktemp("searched") / "root")
-    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
-    return root
-
-
 @pytest.fixture
 def root(searched: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(searched, tmp_path / "root"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root whose confirmation nobody disturbed."""
-    root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
-    assert confirm(harness, root).wait() == 0, harness.errors
-    return root
 
 
 def all_gone(workers: list[int]) -> bool:
@@ -51,14 +30,14 @@ def all_gone(workers: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("point", [3, 90])
-def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, undisturbed: Path, point: int) -> None:
+def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, confirmed: Path, point: int) -> None:
     assert confirm(harness, root, crash_at=point).wait() == bare.CRASHED
     again = confirm(harness, root)
     assert again.wait() == 0, again.errors
-    check(root, undisturbed, kills=1)
+    check(root, confirmed, kills=1)
 
 
-def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path) -> None:
+def test_kills_at_random_moments(root: Path, harness: Harness, confirmed: Path) -> None:
     chance, hold = random.Random(1), Hold(root, LIST_NUMBERS + RUNS - 1, 1)  # it cannot be over before the kills are
     drive = confirm(harness, root)
     for kill in range(5):
@@ -74,10 +53,10 @@ def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path
     with hold.reached(drive):
         pass
     assert drive.wait() == 0, drive.errors
-    check(root, undisturbed, kills=5)
+    check(root, confirmed, kills=5)
 
 
-def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
+def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, confirmed: Path) -> None:
     hold = Hold(root, LIST_NUMBERS + 1, 1)
     drive = confirm(harness, root)
     with hold.reached(drive):
@@ -90,10 +69,10 @@ def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, u
     again = harness.drive(root, changes=SEARCH, confirm={})
     assert again.wait() == 0, again.errors
     assert bare.table(root, "confirm")[: len(kept)] == kept
-    check(root, undisturbed, kills=1)
+    check(root, confirmed, kills=1)
 
 
-def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
+def test_the_command_on_ray(root: Path, confirmed: Path) -> None:
     words = [
         "confirm",
         "crash",
@@ -116,8 +95,8 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(asdict(held(root))))
-    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
-    rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
+    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(confirmed).winner)
+    rows, expected = bare.table(root, "confirm"), bare.table(confirmed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
     assert len(rows) == 6
     assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)

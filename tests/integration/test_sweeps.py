@@ -18,12 +18,6 @@ from tests.tiny import training, unpruned
 LONG = unpruned(12, trials=2)
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def root(harness: Harness, tmp_path: Path) -> Path:
     return harness.root(tmp_path / "root")
