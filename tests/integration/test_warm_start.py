@@ -96,7 +96,6 @@ def file(folder: Path, **parts: Any) -> Path:
     return path
 
 
-@pytest.mark.timeout(120)
 def test_killed_before_the_first_trial_and_resumed_without_the_source(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
