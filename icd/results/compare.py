@@ -111,6 +111,8 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
         found.append(f"Their objectives differ ({told}): best values cannot be compared.")
     if len({tuple(sorted(side.attributes.get("teachers", {}).values())) for side in sides}) > 1:
         found.append("Their teachers differ: a difference may be the teacher's.")
+    if len({digest for side in sides if (digest := side.attributes.get("test_digest"))}) > 1:
+        found.append("They were confirmed on different test images: means cannot be compared.")
     begun = {side.name: side.confirmation for side in sides if side.confirmation is not None}
     confirmed = [name for name, outcome in begun.items() if outcome.winner is not None and outcome.finished]
     if begun and len(confirmed) < len(sides):

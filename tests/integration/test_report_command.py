@@ -119,6 +119,7 @@ def test_what_differs_is_shown(command: Command, root: Path, study: Study) -> No
     ("attributes", "parts", "warning"),
     [
         ({"data_digest": "e:s"}, {}, "different images"),
+        ({"test_digest": "u"}, {}, "confirmed on different test images"),
         ({"data_digest": "d:t"}, {}, "split differently"),
         ({"teachers": {"t": "2"}}, {}, "teachers differ"),
         ({}, {"objective": {"metric": "val/loss"}}, "objectives differ"),
@@ -129,7 +130,7 @@ def test_what_cannot_be_compared_is_said(
 ) -> None:
     one, two = other(root, name="one"), other(root, name="two", **parts)
     for study in (one, two):
-        study.ledger.note_study(data_digest="d:s", teachers={"t": "1"})
+        study.ledger.note_study(data_digest="d:s", test_digest="t", teachers={"t": "1"})
     two.ledger.note_study(**attributes)
     (found,) = compare(root, ["one", "two"])["warnings"]
     assert warning in found

@@ -33,17 +33,21 @@ class PreflightRequest:
     sweep: str = ""  # its name
     # what the study was begun with, as in ``PreflightResult``; empty where it is not begun
     data_digest: str = ""
+    test_digest: str = ""
     teachers: Mapping[str, str] = field(default_factory=dict)
 
-    def refuse_changed(self, data_digest: str, teachers: Mapping[str, str]) -> None:
-        """Refuse to go on with other images or teachers than the study was begun with.
+    def refuse_changed(self, data_digest: str, teachers: Mapping[str, str], test_digest: str = "") -> None:
+        """Refuse to go on with other images or teachers than the study was begun with; empty is not known yet.
 
         Raises:
             StateError: With what changed.
         """
-        before, name = self.data_digest or data_digest, self.sweep
-        split = f"the images or their split (digest {before[:12]}, now {data_digest[:12]})"
-        changed = [split] if before != data_digest else []
+        name, pairs = self.sweep, ((self.data_digest, data_digest), (self.test_digest, test_digest))
+        changed = [
+            f"{what} (digest {before[:12]}, now {now[:12]})"
+            for what, (before, now) in zip(("the images or their split", "the test images"), pairs, strict=True)
+            if before and now and before != now
+        ]
         changed += [f"teacher {own}" for own, digest in teachers.items() if self.teachers.get(own, digest) != digest]
         if changed:
             raise StateError(
@@ -58,6 +62,7 @@ class PreflightResult:
     """What was found."""
 
     data_digest: str  # of the images and the split
+    test_digest: str = ""  # of the test images, where they are measured
     teachers: Mapping[str, str]  # digest by the teacher's plain document (JSON, sorted keys)
     data: str = ""  # one line about the images
     num_classes: int = 0  # for chance level

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -139,18 +140,25 @@ class HereExecutor:
         pass
 
 
-@pytest.mark.parametrize("verb", ["resume", "confirm"])
-@pytest.mark.parametrize("changed", ["images", "teacher"])
+@pytest.mark.parametrize(
+    ("verb", "changed"), [*product(("resume", "confirm"), ("images", "teacher")), ("confirm", "test images")]
+)
 def test_other_images_or_teachers_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, changed: str
 ) -> None:
     monkeypatch.setattr(session, "_executor", lambda *_: HereExecutor())
     study = Study(tmp_path)
     study.trial("complete", [1, 2, 3, 4])
+    config, _ = read_data(study.space.extremes()[0], TrialFolders(root=tmp_path))
     if changed == "teacher":
-        config, _ = read_data(study.space.extremes()[0], TrialFolders(root=tmp_path))
         study.ledger.note_study(data_digest=config.data.digest, teachers={teacher_name(config): "e" * 64})
-    told = r"digest d, now \w{12}\)" if changed == "images" else "comparable: teacher .*resnet8"
+    if changed == "test images":
+        study.ledger.note_study(data_digest=config.data.digest, test_digest="t")
+    told = {
+        "images": r"comparable: the images or their split \(digest d, now \w{12}\)",
+        "test images": r"comparable: the test images \(digest t, now \w{12}\)",
+        "teacher": "comparable: teacher .*resnet8",
+    }[changed]
     with pytest.raises(StateError, match=rf"{told}.* changed; .*--name by-hand-2.*from: by-hand"):
         (search.resume if verb == "resume" else confirm_sweep)("by-hand", root=tmp_path)
     assert bool(list(tmp_path.glob("teachers/*"))) == (changed == "teacher"), "no teacher is trained on other images"
