@@ -16,7 +16,7 @@ from icd.results.outcome import WHOLE, FailedRuns
 from icd.results.plan import Plan
 from icd.results.read_outcome import outcome_of
 from icd.results.searched import Searched, planned_arm
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 
@@ -91,7 +91,7 @@ def make_plan(
         ledger.announce(f"no finished confirmation of {ledger.name}, so its best trial is taken apart: {chosen.number}")
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
-        see = pasted(root or default_root(), "trials", ledger.name)
+        see = pasted(root_of(root), "trials", ledger.name)
         raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see '{see}'")
     whole = searched.configs(chosen)
     one = next(iter(whole.values()))  # pairs differ in their networks; their method is the same

@@ -18,7 +18,7 @@ from icd.methods import PAPER_ROWS
 from icd.results.outcome import FailedRuns, PlannedArm
 from icd.results.plan import Plan, begin_plan, changes, stored_plans
 from icd.results.searched import Searched, planned_arm
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.core.records import TrialRecord
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
@@ -73,7 +73,7 @@ def make_plan(
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
-            f"{', '.join(labels)}; see '{pasted(root or default_root(), 'trials', ledger.name)}'"
+            f"{', '.join(labels)}; see '{pasted(root_of(root), 'trials', ledger.name)}'"
         )
     return Plan(
         stage="confirm",

@@ -1,7 +1,6 @@
 """One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,9 +46,6 @@ from icd.storage.bucket import url_of
 from icd.storage.durable import write_durably
 from icd.worker.gpus import visible_gpus
 from icd.worker.trial_inputs import TrialFolders, look_for_data
-
-logger = logging.getLogger(__name__)
-
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go

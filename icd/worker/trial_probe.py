@@ -53,7 +53,8 @@ class Probe:
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             given = method(LiveOutputs(*output, student.head), teacher_side, where)
-            if not isinstance(given, dict) or not all(map(_is_scalar, given.values())):
+            scalars = isinstance(given, dict) and all(torch.is_tensor(t) and t.dim() == 0 for t in given.values())
+            if not scalars:
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
                 raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
             terms = {name: term.item() for name, term in given.items()}
@@ -88,10 +89,6 @@ class Probe:
             with torch.no_grad():
                 self._teachers[key] = teacher.to(self.execution.device).eval()(images_BCHW)
         return self._teachers[key]
-
-
-def _is_scalar(term: object) -> bool:
-    return isinstance(term, torch.Tensor) and term.dim() == 0
 
 
 class Pace(NamedTuple):

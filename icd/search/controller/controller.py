@@ -6,7 +6,6 @@ would have. The order of an epoch: checkpoint durable (worker), then ledger, the
 This file is longer than 300 lines because each decision reads what the others wrote: apart they would share it all.
 """
 
-import logging
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -31,8 +30,6 @@ from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.tracker import Tracker
-
-logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
 _TIMES = 50  # last epochs that say how long one takes
@@ -350,7 +347,6 @@ class SweepController:
         self.announce(f"trial {number}: failed: {result.reason}")
         notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self.recorder.costs(number)}
         self.ledger.tell(number, "failed", reason=result.reason, **notes)
-        self.source.discard(number)
         self._close(number)
         self._give_up_if_hopeless()
 

@@ -8,7 +8,6 @@ Names in the bucket are those below the root; ``copies`` says how trials lie the
 """
 
 import json
-import logging
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -27,8 +26,6 @@ from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 from icd.storage.bucket import Bucket, Stored, bucket_of, place
 from icd.storage.durable import write_durably
 from icd.training import STUDENT
-
-logger = logging.getLogger(__name__)
 
 _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
@@ -57,10 +54,8 @@ class SweepFiles:
 
     def issue(self, number: int, attempt: int) -> None:
         """Say which attempt has a trial; older ones may publish nothing from now on."""
-        path = trial_folder(self.folder, number) / "attempt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = str(attempt).encode()
-        write_durably(path, content)
+        write_durably(trial_folder(self.folder, number) / "attempt", content, parents=True)
         if self.bucket is not None:
             self.bucket.write(f"{self._trial(number)}/attempt", content)
 
@@ -165,8 +160,7 @@ class SweepFiles:
 
     def ask_to_stop(self, how: str) -> None:
         """Ask the sweep's driver, on whatever machine, to stop."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / STOP, how.encode())
+        write_durably(self.folder / STOP, how.encode(), parents=True)
         if self.bucket is not None:
             self.bucket.write(f"{self.prefix}/{STOP}", how.encode())
 
@@ -197,13 +191,8 @@ class SweepFiles:
         content, name = request.to_bytes(), f"{request.name}.json"
         if self.bucket is not None:
             self.bucket.write(f"{self.prefix}/{_TRY}/{name}", content)
-            return
-        folder = self.folder / _TRY
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SetupError(f"{folder} cannot be made: {error.strerror}") from error
-        write_durably(folder / name, content)
+        else:
+            write_durably(self.folder / _TRY / name, content, parents=True)
 
     def requests(self) -> list[TrialRequest]:
         """Give the requests that wait, the oldest first; a bucket is asked now and then, and one that is away has none.

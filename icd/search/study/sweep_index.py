@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, UsageError, did_you_mean
-from icd.search.core.roots import default_root
+from icd.search.core.roots import root_of
 from icd.search.study.database import is_shared, open_storage, redacted, storage_url
 from icd.search.study.database_file import is_one_database
 from icd.search.study.ledger import Ledger
@@ -21,7 +21,7 @@ def sweep_folder(root: Path, name: str) -> Path:
 
 def pasted(root: Path, *words: str) -> str:
     """Write a command that finds the same root when it is pasted into a shell."""
-    if default_root().absolute() == root.absolute():
+    if root_of().absolute() == root.absolute():
         return " ".join(["icd", *words])
     return " ".join(["icd", *words, "--root", shlex.quote(url_of(root) or str(root))])
 

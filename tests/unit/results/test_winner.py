@@ -11,7 +11,7 @@ from icd.results.exports import winner
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose
 from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
 from icd.search.core.records import TrialRecord
-from icd.search.core.roots import default_root
+from icd.search.core.roots import root_of
 from tests.confirmed import confirmation, run
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]
@@ -48,7 +48,7 @@ def chosen(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winner, "outcome_of", lambda ledger, stage: outcomes[stage])
         patch.setattr(winner, "plain_sweep", lambda ledger: {"objectives": objectives})
-        return choose(ledger, default_root(), **options)
+        return choose(ledger, root_of(), **options)
 
 
 def test_the_lowest_seed_of_the_winner_not_its_best() -> None:
