@@ -151,4 +151,4 @@ def _row(arch: str, stem: str) -> ModelRow:
 
 
 def _refusal(path: str, rule: str, value: object, hint: str = "") -> ConfigError:
-    return ConfigError(Problem(path=path, rule=rule, value=value, has_value=True, hint=hint))
+    return ConfigError(Problem(path=path, rule=rule, value=value, hint=hint))

@@ -345,7 +345,7 @@ def _pretrained(teacher: TeacherConfig, split: Split) -> Ready:
     """Give a network with its published weights; its head must be the published one."""
     if split.num_classes != IMAGENET_CLASSES:
         rule, hint = pretrained_problem(split.num_classes)
-        raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", has_value=True, hint=hint))
+        raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", hint=hint))
     network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
     digest = weights_digest(network.state_dict())
     _check_digest(teacher, f"{teacher.arch} as published", digest)

@@ -78,7 +78,7 @@ class EpochInputs:
             rule = f"must not leave a batch of one of {self.num_shown} images: {self.config.student.arch} says {error}"
             hint = "take another size" + (", or training.drop_last: true" if size > 1 else "")
             path = "training.batch_size"
-            raise ConfigError(Problem(path=path, rule=rule, value=size, has_value=True, hint=hint)) from error
+            raise ConfigError(Problem(path=path, rule=rule, value=size, hint=hint)) from error
 
     @property
     def num_shown(self) -> int:

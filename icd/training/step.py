@@ -65,7 +65,7 @@ class TrainStep:
         values_L = torch.stack(list(terms.values()))
         if values_L.dim() != 1:
             shape = list(values_L.shape[1:])
-            raise ConfigError(Problem(path="method", rule="must give scalar terms", value=shape, has_value=True))
+            raise ConfigError(Problem(path="method", rule="must give scalar terms", value=shape))
         values_L.sum().backward()
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)

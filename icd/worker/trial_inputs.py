@@ -64,7 +64,7 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
             f"data set {data.name} has changed: digest {digest[:16]}, but the configuration says {data.digest[:16]}"
         )
     problems = [
-        Problem(rule=rule, path=".".join(map(str, path[:2])), value=value, has_value=True)
+        Problem(rule=rule, path=".".join(map(str, path[:2])), value=value)
         for path, rule, value in class_problems(config.method, split.num_classes)
     ]
     problems += views_problems(config, split)

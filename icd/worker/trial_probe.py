@@ -56,16 +56,11 @@ class Probe:
             scalars = isinstance(given, dict) and all(torch.is_tensor(t) and t.dim() == 0 for t in given.values())
             if not scalars:
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
-                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
+                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__))
             terms = {name: term.item() for name, term in given.items()}
+        rule, hint = "must be finite for every configuration of the space", str(config.to_data()["method"])
         bad = [
-            Problem(
-                rule=f"loss term {name!r} must be finite for every configuration of the space",
-                value=value,
-                has_value=True,
-                path="space",
-                hint=str(config.to_data()["method"]),
-            )
+            Problem(path="space", rule=f"loss term {name!r} {rule}", value=value, hint=hint)
             for name, value in terms.items()
             if not math.isfinite(value)
         ]
