@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icd.results.stats import Contrast, Estimate, compare, expected_maximum, futile, simplest_within_one_se
+from icd.results.read_outcome import compared
+from icd.results.stats import Estimate, Pairs, compare, expected_maximum, futile, simplest_within_one_se
 
 Floats = NDArray[np.floating[Any]]
 ALPHA, FIRST = 0.05, 3
@@ -40,24 +41,22 @@ class Counts:
     disagree: int = 0  # p, interval and verdict
 
 
-def study(values_AN: Floats, truth_A: Floats, contrasts: Sequence[Contrast], counts: Counts, *, look: bool) -> None:
+def study(values_AN: Floats, truth_A: Floats, pairs: Pairs, counts: Counts, *, look: bool) -> None:
     """Run one study by the rules and count what it says."""
     arms, planned = (int(size) for size in values_AN.shape)
     seeds = dict.fromkeys(range(arms), planned)
     if look and planned > FIRST:
         early = {arm: dict(enumerate(values_AN[arm, :FIRST])) for arm in range(arms)}
-        hopeless = futile(early, contrasts, done=FIRST, planned=planned, alpha=ALPHA)
-        open_ = {cell for contrast, ends in zip(contrasts, hopeless, strict=True) if not ends for cell in contrast}
+        hopeless = futile(early, pairs, done=FIRST, planned=planned, alpha=ALPHA)
+        open_ = {cell for pair, ends in zip(pairs, hopeless, strict=True) if not ends for cell in pair}
         seeds = {arm: planned if arm in open_ else FIRST for arm in range(arms)}
-    found = compare({arm: dict(enumerate(values_AN[arm, : seeds[arm]])) for arm in seeds}, contrasts, alpha=ALPHA)
+    found = compare({arm: dict(enumerate(values_AN[arm, : seeds[arm]])) for arm in seeds}, pairs, alpha=ALPHA)
     counts.studies += 1
     counts.runs.append(sum(seeds.values()))
-    told = [(estimate, _truth(contrast, truth_A)) for estimate, contrast in zip(found, contrasts, strict=True)]
+    told = [
+        (estimate, float(truth_A[one] - truth_A[other])) for estimate, (one, other) in zip(found, pairs, strict=True)
+    ]
     _count(counts, [(estimate, true) for estimate, true in told if estimate is not None])
-
-
-def _truth(contrast: Contrast, truth_A: Floats) -> float:
-    return sum(weight * float(truth_A[int(str(cell))]) for cell, weight in contrast.items())
 
 
 def _count(counts: Counts, told: Sequence[tuple[Estimate, float]]) -> None:
@@ -116,14 +115,33 @@ def simulate(
     arms = finalists + baselines
     truth_A, sds_A = np.zeros(arms), np.ones(arms)
     truth_A[0], sds_A[finalists] = gain, widest
-    contrasts = [{f: 1.0, finalists + b: -1.0} for f in range(finalists) for b in range(baselines)]
+    pairs = [(f, finalists + b) for f in range(finalists) for b in range(baselines)]
     draw, counts = np.random.default_rng(seed), Counts()
     for _ in range(studies):
         values_AN = truth_A[:, None] + sds_A[:, None] * noise(draw, (arms, seeds))
         if seed_sd:
             values_AN += seed_sd * draw.standard_normal((1, seeds))
-        study(values_AN, truth_A, contrasts, counts, look=look)
+        study(values_AN, truth_A, pairs, counts, look=look)
     return counts
+
+
+def with_pairs(studies: int, arms: int, *, alike: float, sds: Sequence[float]) -> int:
+    """Count confirmations of so many finalists and baselines over teacher-student pairs that name a false difference.
+
+    A run's errors on its pairs are correlated by ``alike`` and have these standard deviations; 5 seeds, no look.
+    """
+    draw, labels, names = np.random.default_rng(0), [str(arm) for arm in range(2 * arms)], [*map(str, range(len(sds)))]
+    asked, false = [(one, other) for one in labels[:arms] for other in labels[arms:]], 0
+    for _ in range(studies):
+        own_PAN = math.sqrt(1 - alike) * draw.standard_normal((len(sds), 2 * arms, 5))
+        own_PAN += math.sqrt(alike) * draw.standard_normal((2 * arms, 5))
+        values = {
+            (label, name): {(name, seed): sd * float(own_PAN[pair, arm, seed]) for seed in range(5)}
+            for pair, (name, sd) in enumerate(zip(names, sds, strict=True))
+            for arm, label in enumerate(labels)
+        }
+        false += any(item.shown for item in compared(values, asked, names, alpha=ALPHA, finished=True))
+    return false
 
 
 def rate(hits: float, studies: int) -> dict[str, float]:
@@ -213,6 +231,16 @@ def main() -> int:
         any_false = rate(found.false, found.studies)
         say(f"5 seeds that add 6 sd, a baseline {widest:g} times as wide", {"any false": any_false})
         hold(f"5 seeds that add 6 sd, {widest:g} times as wide", any_false, 0.0, ALPHA)
+    spreads = {
+        "2 pairs, correlation 0.5": (0.5, (1.0, 1.0)),
+        "4 pairs, correlation 0.5": (0.5, (1.0, 1.0, 1.0, 1.0)),
+        "2 pairs of sd 1 and 0.1": (0.0, (1.0, 0.1)),
+    }
+    for name, (alike, sds) in spreads.items():
+        for arms in (1, 3):
+            any_false = rate(with_pairs(count // 4, arms, alike=alike, sds=sds), count // 4)
+            say(f"{name}, {arms} against {arms}", {"any false": any_false})
+            hold(f"{name}, {arms} against {arms}", any_false, 0.0, ALPHA)
     for finalists in (1, 3, 5, 10):
         say(
             f"best of {finalists}",

@@ -49,7 +49,7 @@ def _found(
 ) -> "Outcome | None":
     """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands.
 
-    None where nothing was begun.
+    None where nothing was begun, or another round is asked for.
     """
     from icd import results
 
@@ -62,7 +62,7 @@ def _found(
         raced = " (with it, while the race is not over)" if another and options.get("race") else ""
         with driving(options) as shown, stopping_politely(f"the same command{another}{raced}"):
             return run(name, report=write_report, **shown)
-    return results.read(name, stage, root=options["root"])
+    return None if options["anew"] or options["keep_seeds"] else results.read(name, stage, root=options["root"])
 
 
 def _refuse_end(found: "Outcome", words: str, root: Path) -> None:
@@ -83,17 +83,19 @@ def _refuse_end(found: "Outcome", words: str, root: Path) -> None:
 
 
 def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bool) -> None:
-    """Say what a first run would train."""
+    """Say what a first run, or that of another round, would train."""
     from icd.results.run_plan import planned
 
     plan = planned(stage, name, options["root"], options)
     labels, configs = [arm.label for arm in plan.arms], plan.configs
     epochs = sorted({config.training.epochs for config in configs})
-    told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": len(configs), "train_on": plan.train_on}
+    left, had = len(configs) - len(plan.reused) * len(plan.members), len(plan.reused)
+    told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": left, "train_on": plan.train_on}
     most = "at most " if plan.adaptive and plan.first < len(plan.seeds) else ""
-    counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{len(configs)} trainings"
+    counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{left} trainings"
     shown = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
     raced = [f"before that, the best {options['race']} trials get 2 further seeds each"] if options.get("race") else []
+    raced += [f"{had} runs of earlier rounds are taken over"] if had else []
     lines = [f"{counted} of {shown} epochs, on {plan.train_on}", *raced, *(f"  {label}" for label in labels)]
     write({"planned": {**told, "epochs": epochs, "adaptive": plan.adaptive}}, lines, as_json=as_json)
 

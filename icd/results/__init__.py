@@ -60,7 +60,10 @@ def _run(stage: Stage, name: str, options: dict[str, Any]) -> "Outcome":
 
 
 def read(name: str, stage: Stage, *, root: Path | str | None = None) -> "Outcome | None":
-    """Give what the last confirmation (``confirm``) or ablation (``ablate``) of a sweep shows so far; None without."""
+    """Give what the last finished confirmation (``confirm``) or ablation (``ablate``) shows, else the last one so far.
+
+    None where none was begun.
+    """
     from icd.results.read_outcome import outcome_of
     from icd.search import root_of
     from icd.search.study.sweep_index import find

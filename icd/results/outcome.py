@@ -5,12 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icd.results.over_pairs import OverPairs
+from icd.results.words import signed
 from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]
 WHOLE = "whole"  # label of the configuration that an ablation takes apart
-# ``open``: runs are left, and nothing is judged before they ended.
-Verdict = Literal["better", "worse", "no difference shown", "open"]
+# ``open``: runs are left, and nothing is judged before they ended. ``not judged``: too few runs have a value.
+Verdict = Literal["better", "worse", "no difference shown", "not judged", "open"]
+_WORDS: dict[Verdict, str] = {
+    "better": "{} is better than {}",
+    "worse": "{} is worse than {}",
+    "no difference shown": "no difference between {} and {} was shown",
+    "not judged": "{} was not compared with {}",
+    "open": "{} against {} is not decided yet",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +60,27 @@ class PlannedArm:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm(PlannedArm):
-    """A configuration on all its seeds.
+    """A configuration on all its seeds; ``mean``, ``sd`` and ``n`` are those of the values that are compared.
 
     Attributes:
+        counted: By seed what runs that diverged count, where the plan counts them.
         mean_rank: Of several pairs: its place among all arms by their means on each pair, over the seeds that all have,
             averaged over the pairs; 1 is best. None with one pair, or without such a seed; so is ``worst_rank``.
     """
 
     runs: tuple[Run, ...] = ()  # by seed, complete ones only
     failures: Mapping[int, str] = field(default_factory=dict)  # seed and reason of runs that diverged or failed
+    counted: Mapping[int, float] = field(default_factory=dict)
     mean: float | None = None
     sd: float | None = None  # of the sample; None below two runs
     on_pairs: Mapping[str, float] = field(default_factory=dict)  # mean on each of several pairs
     mean_rank: float | None = None
     worst_rank: float | None = None
+
+    @property
+    def n(self) -> int:
+        """How many values it has."""
+        return len(self.runs) + len(self.counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +114,16 @@ class Comparison:
         return self.verdict in ("better", "worse")
 
     @property
+    def reason(self) -> str:
+        """Why it was not judged; empty where it was, or is open."""
+        if self.verdict != "not judged":
+            return ""
+        return "no runs of both" if self.difference is None else "too few runs to know their spread"
+
+    @property
     def interval(self) -> str:
         """Its interval in words; empty where there is none."""
-        return "" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
+        return "" if self.low is None or self.high is None else f"{signed(self.low)} to {signed(self.high)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +141,8 @@ class Outcome:
             mean. None before any run.
         optimism: By how much the winner's mean is too high on average, if all finalists are equally good: it was chosen
             as the best of them on these test images. None where that is not known.
+        earlier: By round, what those before it found of which a run was complete: finished ones and those given up.
+        under_way: The round that was begun after this one and is not finished; 0 without one.
     """
 
     sweep: str
@@ -138,8 +162,9 @@ class Outcome:
     faults: int = 0  # runs that failed for another reason than that they diverged
     pairs: tuple[str, ...] = ()
     raced: int = 0  # among how many trials the finalists were chosen with further seeds
-    reused: int = 0  # runs of earlier rounds
-    judged_before: bool = False  # whether some of these were in a round that is finished
+    reused: int = 0  # runs of earlier rounds, whose values were known when this one was chosen
+    earlier: Mapping[int, str] = field(default_factory=dict)
+    under_way: int = 0
     winner: str | None = None
     optimism: float | None = None
     trial: int | None = None  # of an ablation, that was taken apart
@@ -153,6 +178,23 @@ class Outcome:
     def of(self, label: str | None) -> tuple[Comparison, ...]:
         """Give an arm's comparisons."""
         return tuple(item for item in self.comparisons if item.arm == label)
+
+    @property
+    def judged(self) -> int:
+        """How many comparisons have a verdict: these are the family that shares alpha."""
+        return sum(item.verdict not in ("open", "not judged") for item in self.comparisons)
+
+    @property
+    def headline(self) -> str:
+        """One sentence: how the winner of a confirmation compares with the baselines; empty without one."""
+        said = list[str]()
+        for verdict, words in _WORDS.items():
+            against = [item.against for item in self.of(self.winner) if item.verdict == verdict]
+            if against:
+                listed = " and ".join([", ".join(against[:-1]), against[-1]][len(against) < 2 :])
+                said.append(words.format("it" if said else self.winner, listed))
+        text = "; ".join(said)
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
 
     @property
     def whole(self) -> Arm:

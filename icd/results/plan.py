@@ -7,6 +7,7 @@ rows of a table, one seed each; equal seeds give equal initial weights, order of
 import hashlib
 import itertools
 import json
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from icd.config.sweep import Objective
 from icd.errors import StateError
 from icd.results.outcome import FailedRuns, PlannedArm
-from icd.results.stats import Contrast, futile
+from icd.results.stats import futile
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
 
@@ -71,6 +72,19 @@ class Plan:
             [arm.label for arm in self.arms if arm.kind == kind] for kind in ("finalist", "baseline")
         )
         return [*itertools.product(finalists, baselines)]
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What another round takes from this one where nothing else is asked, by the names that ``make_plan`` has."""
+        baselines = [arm for arm in self.arms if arm.kind == "baseline"]
+        return {
+            "top": len(self.arms) - len(baselines),
+            "against": tuple(arm.label for arm in baselines),
+            "trial": baselines[0].trial if baselines else None,
+            "seeds": len(self.seeds),
+            "race": self.raced,
+            **{name: getattr(self, name) for name in ("train_on", "alpha", "adaptive", "failed_runs")},
+        }
 
     def runs(self, records: Sequence[TrialRecord]) -> "list[FixedRun]":
         """List the runs with what they train, but for those that an earlier round has trained."""
@@ -133,12 +147,9 @@ class Plan:
     def _open(self, records: Sequence[TrialRecord]) -> set[str]:
         """Name the arms of which a difference may still be shown, by their first rows."""
         seeds = self.seeds[: self.first]
-        values = {
-            cell: {block: value for block, value in own.items() if block[1] in seeds}
-            for cell, own in self.values(records).items()
-        }
-        contrasts = contrasts_of(self.pairs, self.members)
-        ends = futile(values, contrasts, done=self.first, planned=len(self.seeds), alpha=self.alpha)
+        means = over_members(self.values(records))
+        early = {label: {seed: own[seed] for seed in seeds if seed in own} for label, own in means.items()}
+        ends = futile(early, self.pairs, done=self.first, planned=len(self.seeds), alpha=self.alpha)
         return {label for pair, over in zip(self.pairs, ends, strict=True) if not over for label in pair}
 
     def _configs(self, arm: PlannedArm, seed: int) -> "dict[str, TrialConfig]":
@@ -164,13 +175,18 @@ class Plan:
         return cls(**{**data, "arms": arms, **numbers})
 
 
-def contrasts_of(pairs: Sequence[tuple[str, str]], members: Sequence[str]) -> list[Contrast]:
-    """Weight the first of each pair of arms against the second, over several teacher-student pairs their means."""
-    share = 1 / len(members)
-    return [
-        {(label, member): sign * share for label, sign in ((one, 1), (other, -1)) for member in members}
-        for one, other in pairs
-    ]
+def over_members(values: Measured) -> dict[str, dict[int, float]]:
+    """Give what is compared: one value for each arm and seed, over several teacher-student pairs their mean.
+
+    The errors of one run on its pairs may be correlated and differ in spread; those of the means are what the model of
+    ``icd.results.stats`` takes them for.
+    """
+    found: dict[str, dict[int, list[float]]] = {}
+    for (label, _), own in values.items():
+        by_seed = found.setdefault(label, {})
+        for (_, seed), value in own.items():
+            by_seed.setdefault(seed, []).append(value)
+    return {label: {seed: statistics.fmean(each) for seed, each in own.items()} for label, own in found.items()}
 
 
 def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
@@ -188,20 +204,25 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
         StateError: If another plan was begun, with what differs.
     """
     plans = stored_plans(ledger, wanted.stage)
-    if plans and keep_seeds:
-        seeds = tuple(dict.fromkeys((*plans[-1].seeds, *wanted.seeds)))[: len(wanted.seeds)]
-        wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
-        wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
-    elif plans and not anew:
+    if plans and not (anew or keep_seeds):
         if changed := changes(plans[-1], wanted):
             raise StateError(
                 f"the {wanted.stage} stage of sweep {ledger.name!r} was begun otherwise; undo, or add --keep-seeds to "
                 "begin another with the runs that are there, --anew on seeds of its own: " + "; ".join(changed)
             )
         return plans[-1]
-    begun = replace(wanted, round=len(plans) + 1)
+    begun = replace(with_runs(ledger, wanted) if keep_seeds else wanted, round=len(plans) + 1)
     ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
     return begun
+
+
+def with_runs(ledger: Ledger, wanted: Plan) -> Plan:
+    """Give a plan the seeds of the last one of its stage, and the runs of all rounds that it needs again."""
+    plans = stored_plans(ledger, wanted.stage)
+    before = plans[-1].seeds if plans else ()
+    seeds = tuple(dict.fromkeys((*before, *wanted.seeds)))[: len(wanted.seeds)]
+    wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
+    return replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
 
 
 def changes(begun: Plan, wanted: Plan) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from icd.config.sweep import RankName
 from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdict
 from icd.results.over_pairs import over_pairs
-from icd.results.plan import Measured, Plan, contrasts_of, stored_plans
+from icd.results.plan import Measured, Plan, over_members, stored_plans
 from icd.results.stats import Estimate, compare, expected_maximum, simplest_within_one_se
 from icd.results.templating import rendered
 from icd.search.core.ranks import ranks_by_arm
@@ -19,14 +19,30 @@ from icd.search.sweep_status import plain_sweep
 
 
 def outcome_of(ledger: Ledger, stage: Stage) -> Outcome | None:
-    """Say what the last confirmation or ablation of a sweep shows so far; None where none was begun."""
-    plans = stored_plans(ledger, stage)
-    return shown_by(ledger, plans[-1]) if plans else None
+    """Say what the last finished confirmation or ablation shows, else the last one so far; None if none was begun."""
+    plans, records = stored_plans(ledger, stage), ledger.records(stage)
+    finished = [plan for plan in plans if plan.finished(records)]
+    return shown_by(ledger, (finished or plans)[-1]) if plans else None
 
 
 def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
-    """Say what the runs of a plan show so far."""
-    everything = ledger.records(plan.stage)
+    """Say what the runs of a plan show so far, and which rounds came before and after it."""
+    everything, plans = ledger.records(plan.stage), stored_plans(ledger, plan.stage)
+    last, earlier = plans[-1], dict[int, str]()
+    for other in plans[: plan.round - 1]:
+        complete = any(r.attributes["round"] == other.round and r.state == "complete" for r in everything)
+        if other.pairs and complete:  # the one arm of a benchmark is compared with nothing here
+            before = _outcome(ledger, other, everything)
+            counted = (
+                f"{sum(item.shown for item in before.comparisons)} of {before.judged} comparisons show a difference."
+            )
+            earlier[other.round] = (before.headline or counted) if before.finished else "given up."
+    under_way = last.round if last.round > plan.round and not last.finished(everything) else 0
+    found = replace(_outcome(ledger, plan, everything), earlier=earlier, under_way=under_way)
+    return replace(found, statement=statement_of(found))
+
+
+def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> Outcome:
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
     ranks = ranks_of_arms(plan.members, values)
@@ -36,7 +52,7 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
             [record for record in records if record.attributes["arm"] == arm.label],
             values,
             plan.members,
-            search_value=said.get(arm.label, arm.search_value),
+            search_value=said.get(arm.label),
             **dict(zip(("mean_rank", "worst_rank"), ranks.get(arm.label, ()), strict=False)),
         )
         for arm in plan.arms
@@ -59,17 +75,10 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
         pairs=tuple(name for name in plan.members if name),
         raced=plan.raced,
         reused=len(plan.reused),
-        judged_before=_judged_before(ledger, plan, everything),
     )
-    found = _with_simplest(found, plan, values) if plan.stage == "ablate" else _with_winner(found, ledger.ranked)
-    return replace(found, statement=statement_of(found))
-
-
-def _judged_before(ledger: Ledger, reusing: Plan, everything: Sequence[TrialRecord]) -> bool:
-    """Whether a run that is used again was in an earlier round that had its verdicts."""
-    rounds = stored_plans(ledger, reusing.stage)[: reusing.round - 1] if reusing.reused else []
-    told = {run.number for plan in rounds if plan.finished(everything) for run in plan.records(everything)}
-    return not told.isdisjoint(reusing.reused)
+    if plan.stage == "ablate":
+        return _with_simplest(found, plan, values)
+    return _with_winner(found, ledger.ranked, values)
 
 
 def statement_of(found: Outcome) -> str:
@@ -93,8 +102,8 @@ def compared(
     ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``said``
     what the search measured for them. ``column`` names the pair in a benchmark.
     """
-    contrasts = contrasts_of(pairs, members)
-    estimates = compare(values, contrasts, alpha=alpha, families=families) if finished else [None] * len(pairs)
+    means = over_members(values)
+    estimates = compare(means, pairs, alpha=alpha, families=families) if finished else [None] * len(pairs)
     found, said = [], said or {}
     for (one, other), estimate in zip(pairs, estimates, strict=True):
         both = {name: (values[one, name], values[other, name]) for name in members}
@@ -103,8 +112,8 @@ def compared(
             arm=one,
             against=other,
             column=column,
-            seeds=min(len(runs) for own in both.values() for runs in own),
-            difference=statistics.fmean(each.values()) if len(each) == len(members) else None,
+            seeds=min(len(means[one]), len(means[other])),
+            difference=_difference(means[one], means[other]),
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
             on_pairs=each if len(members) > 1 else {},
             over_pairs=over_pairs({name: ([*a.values()], [*b.values()]) for name, (a, b) in both.items()}),
@@ -115,7 +124,7 @@ def compared(
 
 def _judged(item: Comparison, estimate: Estimate | None, alpha: float) -> Comparison:
     if estimate is None:
-        return replace(item, verdict="no difference shown")
+        return replace(item, verdict="not judged")
     taken = {name: getattr(estimate, name) for name in ("difference", "se", "low", "high", "p", "detectable")}
     shown: Verdict = "better" if estimate.difference > 0 else "worse"
     return replace(item, verdict=shown if estimate.p <= alpha else "no difference shown", **taken)
@@ -148,14 +157,15 @@ def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members:
         for record in own
         if record.state == "complete"
     )
-    reached = [run.value for run in runs]
+    by_seed, done = over_members(values)[arm.label], {run.seed for run in runs}
     means = {name: statistics.fmean(there.values()) for name in members if (there := values[arm.label, name])}
     return Arm(
         **{**vars(arm), **more},
         runs=runs,
         failures={int(r.attributes["seed"]): r.reason for r in own if r.state in ("pruned", "failed")},
-        mean=statistics.fmean(reached) if reached else None,
-        sd=statistics.stdev(reached) if len(reached) > 1 else None,
+        counted={seed: value for seed, value in by_seed.items() if seed not in done},
+        mean=statistics.fmean(by_seed.values()) if by_seed else None,
+        sd=statistics.stdev(by_seed.values()) if len(by_seed) > 1 else None,
         on_pairs={name: mean for name, mean in means.items() if name},
     )
 
@@ -178,24 +188,26 @@ def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple
     return ranks_by_arm({name: {label: mean for (label, on), mean in means.items() if on == name} for name in members})
 
 
-def _with_winner(found: Outcome, ranked: RankName | None) -> Outcome:
+def _with_winner(found: Outcome, ranked: RankName | None, values: Measured) -> Outcome:
     """Choose the best mean over the seeds that all have, of the finalists that failed on the fewest seeds.
 
     One that ended early has fewer seeds than the others, and is compared with them on those. Over several pairs the
-    sweep's rank comes before the mean. Its optimism takes the error of one mean from that of a difference of two.
+    sweep's rank comes before the mean, among the arms that have all those seeds: a baseline that failed on some decides
+    nothing. Its optimism takes the error of one mean from that of a difference of two.
     """
     finalists = [arm for arm in found.arms if arm.kind == "finalist" and arm.runs]
     if not finalists:
         return found
     fewest = min(len(arm.failures) for arm in finalists)
-    able = [arm for arm in finalists if len(arm.failures) == fewest]
-    shared = set.intersection(*({run.seed for run in arm.runs} for arm in able))
+    able, means = [arm.label for arm in finalists if len(arm.failures) == fewest], over_members(values)
+    shared = set.intersection(*(set(means[label]) for label in able))
+    ranks = ranks_of_arms(found.pairs, {cell: own for cell, own in values.items() if shared <= means[cell[0]].keys()})
 
-    def merit(arm: Arm) -> tuple[float, float]:
-        rank = (arm.worst_rank if ranked == "worst" else arm.mean_rank) or 0.0
-        return -rank, statistics.fmean(run.value for run in arm.runs if run.seed in shared or not shared)
+    def merit(label: str) -> tuple[float, float]:
+        rank = ranks.get(label, (0.0, 0.0))[ranked == "worst"]
+        return -rank, statistics.fmean(value for seed, value in means[label].items() if seed in shared or not shared)
 
-    winner = max(able, key=merit).label
+    winner = max(able, key=merit)
     errors = [item.se for item in found.of(winner) if item.se is not None]
     several = errors and len(finalists) > 1
     optimism = expected_maximum(len(finalists)) * min(errors) / math.sqrt(2) if several else None
@@ -208,9 +220,6 @@ def _with_simplest(found: Outcome, plan: Plan, values: Measured) -> Outcome:
     known = [arm for arm in found.arms if len(arm.runs) >= plan.first and arm.parts is not None]
     if not known:
         return found
-    by_arm = {
-        arm.label: {block: value for name in plan.members for block, value in values[arm.label, name].items()}
-        for arm in known
-    }
-    label, error = simplest_within_one_se(by_arm, {arm.label: arm.parts or 0 for arm in known})
+    means, parts = over_members(values), {arm.label: arm.parts or 0 for arm in known}
+    label, error = simplest_within_one_se({arm: means[arm] for arm in parts}, parts)
     return replace(found, simplest=str(label), simplest_error=error)

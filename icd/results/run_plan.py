@@ -14,8 +14,8 @@ from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
-from icd.results.plan import Plan, begin_plan, stored_plans
-from icd.results.read_outcome import shown_by
+from icd.results.plan import Plan, begin_plan, stored_plans, with_runs
+from icd.results.read_outcome import outcome_of, shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
 from icd.search.session import leave_report, stored_sweep
@@ -47,7 +47,8 @@ def run_plan(
         name: Of the sweep.
         settings: How and where.
         race: Give so many of the best trials two further seeds on validation images first.
-        anew: Begin another round, on seeds of its own, and another race before it. What is under way is given up.
+        anew: Begin another round, on seeds of its own, and another race before it where one is asked. What is not asked
+            is as in the last round; what is under way is given up.
         keep_seeds: The same on the seeds of the last round, with the runs that it has.
         overrides: Changes of the sweep's resources.
         **asked: What the stage's ``make_plan`` takes; None is not asked.
@@ -58,23 +59,36 @@ def run_plan(
         TrialsFailedError: If the first runs of the race all failed.
         Interrupted: If a signal stopped it; the same call without ``anew`` and ``keep_seeds`` goes on.
     """
-    if anew and keep_seeds:
-        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
+    another = {"anew": anew, "keep_seeds": keep_seeds}
+    _refuse_both(another)
     if race is not None:
-        _run_race(name, settings, race, overrides, anew=anew, keep_seeds=keep_seeds)
+        _run_race(name, settings, race, overrides, **another)
         asked["race"] = race
-    said = _said(asked)
 
     def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
         plans = stored_plans(ledger, stage)
-        if plans and not (anew or keep_seeds or said):
+        if plans and not any(another.values()) and not _said(asked):
             return plans[-1]
-        wanted = _MAKERS[stage](ledger, sweep, root=settings.root, **said)
-        return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
+        return begin_plan(ledger, _wanted(stage, ledger, sweep, settings.root, asked, **another), **another)
 
     train_listed(stage, name, settings, listed, overrides)
     ledger = find(settings.root, name)
     return shown_by(ledger, stored_plans(ledger, stage)[-1])
+
+
+def _refuse_both(another: Mapping[str, bool]) -> None:
+    if all(another.values()):
+        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
+
+
+def _wanted(
+    stage: Stage, ledger: Ledger, sweep: SweepConfig, root: Path, asked: Mapping[str, Any], **another: bool
+) -> Plan:
+    """Make the plan that is asked for; another round takes from the last one what is not asked."""
+    make, plans = _MAKERS[stage], stored_plans(ledger, stage)
+    before = plans[-1].asked if any(another.values()) and plans and plans[-1].pairs else {}
+    taken = inspect.signature(make).parameters.keys()
+    return make(ledger, sweep, root=root, **{key: before[key] for key in before.keys() & taken} | _said(asked))
 
 
 def _run_race(name: str, settings: Settings, count: int, overrides: Sequence[str], **another: bool) -> None:
@@ -101,12 +115,15 @@ def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Pl
     """Make the plan that ``run_plan`` would begin if that were asked, without a race; nothing is run or written.
 
     Raises:
+        UsageError: If both ``anew`` and ``keep_seeds`` are asked.
         StateError: If there is no such sweep, or no trial to plan with.
     """
-    ledger, make = find(root, name), _MAKERS[stage]
-    taken = inspect.signature(make).parameters.keys() - {"race", "root"}
-    said = {key: value for key, value in _said(asked).items() if key in taken}
-    return make(ledger, stored_sweep(ledger), root=root, **said)
+    ledger, another = find(root, name), {key: bool(asked.get(key)) for key in ("anew", "keep_seeds")}
+    _refuse_both(another)
+    taken = inspect.signature(_MAKERS[stage]).parameters.keys() - {"race", "root"}
+    said = {key: value for key, value in asked.items() if key in taken}
+    plan = _wanted(stage, ledger, stored_sweep(ledger), root, said, **another)
+    return with_runs(ledger, plan) if another["keep_seeds"] else plan
 
 
 def _said(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +148,8 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
     """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
     found = shown_by(ledger, stored_plans(ledger, stage)[-1])
     if stage == "confirm":
-        write_durably(folder / "confirmation.json", (json.dumps(asdict(found), indent=1) + "\n").encode())
+        told = asdict(outcome_of(ledger, stage) or found)
+        write_durably(folder / "confirmation.json", (json.dumps(told, indent=1) + "\n").encode())
     said = {
         "metric": found.metric,
         "statement": found.statement,
@@ -145,7 +163,7 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
 
 def _facts(arm: Arm, alpha: float) -> dict[str, Any]:
     """The interval is ``mean -+ t sd / sqrt(n)``, t of Student's distribution with n - 1 degrees of freedom."""
-    count, low, high = len(arm.runs), None, None
+    count, low, high = arm.n, None, None
     if arm.mean is not None and arm.sd is not None and count > 1:
         half = float(stdtrit(count - 1, 1 - alpha / 2)) * arm.sd / math.sqrt(count)
         low, high = arm.mean - half, arm.mean + half

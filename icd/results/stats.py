@@ -1,8 +1,9 @@
 """What chosen configurations show on shared seeds: one model, one error rate, one interval for each difference.
 
-Words: a *cell* is one configuration (on one teacher-student pair), a *block* is what its runs share with the runs of
-other cells (a seed), a *contrast* weights cells, such as +1 for a finalist and -1 for a baseline. Values are accuracies
-in percent, differences are in points. The figures that these rules reach are made by ``bench/claims.py``.
+Words: a *cell* is one configuration, a *block* is what its runs share with the runs of other cells (a seed), and a
+*pair* is two cells whose difference is asked for, the first minus the second. Values are accuracies in percent, means
+over several teacher-student pairs where there are some; differences are in points. The figures that these rules reach
+are made by ``bench/claims.py``.
 """
 
 import math
@@ -17,28 +18,28 @@ from scipy.special import chdtr, fdtrc, log_ndtr, stdtr, stdtrit
 
 Floats = NDArray[np.floating[Any]]
 Values = Mapping[Any, Mapping[Any, float]]  # by cell and block, both hashable
-Contrast = Mapping[Any, float]
+Pairs = Sequence[tuple[Any, Any]]  # of cells
 
 POWER = 0.8  # at which a difference is called detectable
-_GUARD = 0.025  # level of the variance test, for each of the two sides of a contrast
+_GUARD = 0.025  # level of the variance test, for each cell of a pair
 FLOOR = 0.005  # smallest standard deviation in points: accuracies are rounded
 _DRAWS = 2**12  # of the largest statistic
-_HOPE = 0.05  # a contrast is futile when its chance to be shown is less
+_HOPE = 0.05  # a difference is futile when its chance to be shown is less
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The estimate of one contrast, without regard to any others."""
+    """The estimate of one difference, without regard to any others."""
 
     difference: float  # in points
     se: float  # its standard error
     df: float  # degrees of freedom of that
-    pooled: bool  # whether the spread of all cells was used, or that of the contrast's own
+    pooled: bool  # whether the spread of all cells was used, or that of its own two
 
 
 @dataclass(frozen=True)
 class Estimate(Fit):
-    """What the data say of one contrast of a family.
+    """What the data say of one difference of a family.
 
     All intervals of a family, from ``low`` to ``high``, hold the truth together with 1 - alpha; ``p`` is adjusted for
     the family, and the interval leaves out 0 exactly where it is alpha or less.
@@ -50,35 +51,31 @@ class Estimate(Fit):
     detectable: float  # the true difference that a repetition would show with a chance of 80 %
 
 
-def compare(
-    values: Values, contrasts: Sequence[Contrast], *, alpha: float = 0.05, families: int = 1
-) -> list[Estimate | None]:
-    """Estimate contrasts that are one family: with chance alpha at most, any interval misses the truth.
+def compare(values: Values, pairs: Pairs, *, alpha: float = 0.05, families: int = 1) -> list[Estimate | None]:
+    """Estimate differences that are one family: with chance alpha at most, any interval misses the truth.
 
     The model is `value = cell + block + error`, fitted by least squares, with one variance for all errors, on
     `N - rank` degrees of freedom (Searle, Linear Models, 1971, chapter 5). Intervals are `difference -+ c se`, and `c`
-    is the quantile of the largest |t| of the family given how its contrasts are correlated: the single-step method of
-    Dunnett (JASA 50, 1955) for any contrasts (Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008).
+    is the quantile of the largest |t| of the family given how its differences are correlated: the single-step method
+    of Dunnett (JASA 50, 1955) for any contrasts (Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008).
 
-    One variance is no safe assumption. A contrast is judged by its own cells alone where the errors of either side vary
-    more than those of all other cells, by an F test of level 0.025 for each side. The same is done where its cells
-    share too few blocks for the model. Cells that share two blocks or more are then compared by a paired t over those
-    blocks, others by Welch's t (Biometrika 34, 1947), with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
-    1946) and Bonferroni's correction. A side that varies less than the others needs no guard: its interval is too wide,
-    not too narrow. What a block adds to all its cells changes none of this, however large it is.
+    One variance is no safe assumption. A pair is judged by its own two cells alone where the errors of either vary more
+    than those of all other cells, by an F test of level 0.025 for each. The same is done where they share too few
+    blocks for the model. Cells that share two blocks or more are then compared by a paired t over those blocks, others
+    by Welch's t (Biometrika 34, 1947), with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946); both with
+    Bonferroni's correction. A cell that varies less than the others needs no guard: its interval is too wide, not too
+    narrow. What a block adds to all its cells changes none of this, however large it is.
 
-    A run without a value is not among them, and the weights of a contrast sum to 0. So many ``families`` share alpha
-    (Bonferroni). An estimate is None where a cell has no value or no spread can be estimated.
+    A run without a value is not among them. So many ``families`` share alpha (Bonferroni). An estimate is None where a
+    cell has no value or no spread can be estimated.
     """
     model = _Model(values)
-    joint = model.joint(contrasts)
-    return [_estimate(joint, _fit(model, contrast), alpha, families) for contrast in contrasts]
+    joint = model.joint(pairs)
+    return [_estimate(joint, _fit(model, pair), alpha, families) for pair in pairs]
 
 
-def futile(
-    values: Values, contrasts: Sequence[Contrast], *, done: int, planned: int, alpha: float = 0.05
-) -> list[bool]:
-    """Say of each contrast whether the blocks that are left would hardly show a difference.
+def futile(values: Values, pairs: Pairs, *, done: int, planned: int, alpha: float = 0.05) -> list[bool]:
+    """Say of each pair whether the blocks that are left would hardly show a difference.
 
     It is the predictive power of Spiegelhalter, Freedman and Blackburn (Controlled Clinical Trials 7, 1986) with a flat
     prior: given the difference d and its standard error s after `done` blocks, the one after `planned` blocks is
@@ -86,8 +83,8 @@ def futile(
     `-+ c s'`. It only ends runs: nothing is shown early, so it cannot raise the chance of a false difference.
     """
     model, verdicts = _Model(values), []
-    growth, joint = (planned - 1) / max(done - 1, 1), model.joint(contrasts)
-    for fit in (_fit(model, contrast) for contrast in contrasts):
+    growth, joint = (planned - 1) / max(done - 1, 1), model.joint(pairs)
+    for fit in (_fit(model, pair) for pair in pairs):
         if fit is None:
             verdicts.append(False)
             continue
@@ -124,7 +121,7 @@ def simplest_within_one_se(values: Values, parts: Mapping[Any, int]) -> tuple[Ha
     effects = dict(zip(model.own, model.coefficients.tolist(), strict=False))
     best = max(parts, key=lambda cell: effects[cell])
     for cell in sorted(parts, key=lambda cell: (parts[cell], -effects[cell])):
-        fit = _fit(model, {cell: 1.0, best: -1.0}) if parts[cell] < parts[best] else None
+        fit = _fit(model, (cell, best)) if parts[cell] < parts[best] else None
         if fit is not None and fit.difference >= -fit.se:
             return cell, fit.se
     return best, 0.0
@@ -151,14 +148,14 @@ class _Model:
         self.squares = float(self.residual_N @ self.residual_N)
         self.variance = max(self.squares / self.df, FLOOR**2) if self.df else math.nan
 
-    def row(self, contrast: Contrast) -> Floats:
-        """Write a contrast as weights of the coefficients; blocks have none."""
-        blocks = [0.0] * (len(self.coefficients) - len(self.own))
-        return np.array([*(contrast.get(cell, 0.0) for cell in self.own), *blocks])
+    def row(self, pair: tuple[Any, Any]) -> Floats:
+        """Write a difference as weights of the coefficients; blocks have none."""
+        places = [*self.own, *[None] * (len(self.coefficients) - len(self.own))]
+        return np.array([float(cell == pair[0]) - float(cell == pair[1]) for cell in places])
 
-    def joint(self, contrasts: Sequence[Contrast]) -> "_Largest":
-        """Describe how contrasts are correlated, those whose cells have a value."""
-        rows = np.array([self.row(contrast) for contrast in contrasts if contrast.keys() <= self.own.keys()])
+    def joint(self, pairs: Pairs) -> "_Largest":
+        """Describe how differences are correlated, those whose cells have a value."""
+        rows = np.array([self.row(pair) for pair in pairs if {*pair} <= self.own.keys()])
         if len(rows) < 2:
             return _Largest(1, np.empty(0))
         covariance = rows @ self.inverse @ rows.T
@@ -166,39 +163,30 @@ class _Model:
         correlation = np.round(covariance / np.outer(scale, scale), 6)
         return _largest(len(rows), correlation.tobytes())
 
-    def shared(self, cells: Sequence[Hashable]) -> list[Hashable]:
-        """List the blocks that all these cells have."""
-        return [block for block in self.own[cells[0]] if all(block in self.own[cell] for cell in cells)]
 
-
-def _fit(model: _Model, contrast: Contrast) -> Fit | None:
-    """Estimate a contrast by the model where blocks tell its cells apart, else by its own cells alone."""
-    if not contrast.keys() <= model.own.keys():
+def _fit(model: _Model, pair: tuple[Any, Any]) -> Fit | None:
+    """Estimate a difference by the model where blocks tell its cells apart, else by its own cells alone."""
+    if not {*pair} <= model.own.keys():
         return None
-    row = model.row(contrast)
+    row = model.row(pair)
     is_connected = bool(np.abs(row @ model.projection - row).max() < 1e-6)  # a combination of the design's rows
-    if model.df and is_connected and not _varies_more(model, contrast):
+    if model.df and is_connected and not any(_varies_more(model, cell) for cell in pair):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
         return Fit(_points(float(row @ model.coefficients)), se, model.df, True)
-    return _fit_alone(model, contrast)
+    return _fit_alone(*(model.own[cell] for cell in pair))
 
 
-def _fit_alone(model: _Model, contrast: Contrast) -> Fit | None:
-    """Add up the parts of a contrast whose cells share blocks: each is a mean over these, with its own spread."""
-    parts: list[list[Hashable]] = []
-    for cell in contrast:
-        near = next((part for part in parts if len(model.shared([*part, cell])) > 1), None)
-        parts.append([cell]) if near is None else near.append(cell)
-    difference = variance = squared = 0.0
-    for part in parts:
-        values = [sum(contrast[cell] * model.own[cell][block] for cell in part) for block in model.shared(part)]
-        if len(values) < 2:
-            return None
-        floor = FLOOR**2 * sum(contrast[cell] ** 2 for cell in part)
-        own = max(float(np.var(values, ddof=1)), floor) / len(values)
-        difference, variance = difference + float(np.mean(values)), variance + own
-        squared += own**2 / (len(values) - 1)
-    return Fit(_points(difference), math.sqrt(variance), variance**2 / squared, False)
+def _fit_alone(one: Mapping[Any, float], other: Mapping[Any, float]) -> Fit | None:
+    """Estimate a difference by the blocks that both cells have, or by two independent means where these are too few."""
+    gaps = [one[block] - other[block] for block in one if block in other]
+    parts = [gaps] if len(gaps) > 1 else [[*one.values()], [-value for value in other.values()]]
+    if min(map(len, parts)) < 2:
+        return None
+    floor = FLOOR**2 * (3 - len(parts))
+    own = [max(float(np.var(part, ddof=1)), floor) / len(part) for part in parts]
+    squared = sum(variance**2 / (len(part) - 1) for variance, part in zip(own, parts, strict=True))
+    difference = sum(float(np.mean(part)) for part in parts)
+    return Fit(_points(difference), math.sqrt(sum(own)), sum(own) ** 2 / squared, False)
 
 
 def _points(difference: float) -> float:
@@ -206,24 +194,21 @@ def _points(difference: float) -> float:
     return round(difference, 9) + 0.0
 
 
-def _varies_more(model: _Model, contrast: Contrast) -> bool:
-    """Test whether the errors of either side of a contrast vary more than those of all other cells.
+def _varies_more(model: _Model, cell: Hashable) -> bool:
+    """Test whether the errors of a cell vary more than those of all others.
 
-    What a side adds to the squares of the residuals is independent of what is there without it, so their ratio is F
+    What a cell adds to the squares of the residuals is independent of what is there without it, so their ratio is F
     where all errors have one variance, whatever the blocks add (Chow, Econometrica 28, 1960).
     """
-    for sign in (1, -1):
-        side = [place for place, cell in enumerate(model.own) if sign * contrast.get(cell, 0.0) > 0]
-        own_N = np.isin(model.cell_N, side)
-        maker = model.maker_NN[np.ix_(own_N, own_N)]
-        inverse = np.linalg.pinv(maker, rcond=1e-9, hermitian=True)
-        own_df = round(float(np.trace(inverse @ maker)))
-        own, other_df = float(model.residual_N[own_N] @ inverse @ model.residual_N[own_N]), model.df - own_df
-        if own_df and other_df:
-            ratio = max(own / own_df, FLOOR**2) / max((model.squares - own) / other_df, FLOOR**2)
-            if fdtrc(own_df, other_df, ratio) < _GUARD:
-                return True
-    return False
+    own_N = model.cell_N == [*model.own].index(cell)
+    maker = model.maker_NN[np.ix_(own_N, own_N)]
+    inverse = np.linalg.pinv(maker, rcond=1e-9, hermitian=True)
+    own_df = round(float(np.trace(inverse @ maker)))
+    own, other_df = float(model.residual_N[own_N] @ inverse @ model.residual_N[own_N]), model.df - own_df
+    if not own_df or not other_df:
+        return False
+    ratio = max(own / own_df, FLOOR**2) / max((model.squares - own) / other_df, FLOOR**2)
+    return bool(fdtrc(own_df, other_df, ratio) < _GUARD)
 
 
 def _estimate(joint: "_Largest", fit: Fit | None, alpha: float, families: int) -> Estimate | None:
@@ -250,11 +235,11 @@ def _critical(joint: "_Largest", pooled: bool, df: float, alpha: float) -> float
 
 @dataclass(frozen=True, eq=False)
 class _Largest:
-    """The largest |t| of some contrasts whose estimates share one standard deviation.
+    """The largest |t| of some differences whose estimates share one standard deviation.
 
     With `M` the largest |z| of correlated normals and `s` the standard deviation, `P(M / s >= t)` is the mean over `M`
     of `P(chi2 <= df (M / t)^2)`. `M` is drawn by a fixed scrambled Sobol sequence (Owen, Journal of Complexity 14,
-    1998): the same contrasts always give the same answer.
+    1998): the same differences always give the same answer.
     """
 
     count: int

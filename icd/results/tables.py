@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from icd.results.importance import Importance, Parameter
 from icd.results.outcome import Outcome
+from icd.results.words import p_text, signed
 from icd.text import columns
 
 
@@ -28,7 +29,7 @@ def arms(found: Outcome) -> Table:
         [
             arm.label,
             f"{_plain(arm.mean)}{'' if arm.sd is None else f' ± {arm.sd:.2f}'}",
-            len(arm.runs),
+            arm.n,
             arm.parts if ablates else _plain(arm.search_value),
             *(_plain(arm.on_pairs.get(name)) for name in found.pairs),
             *([arm.mean_rank, arm.worst_rank] if ranks else []),
@@ -42,7 +43,7 @@ def differences(found: Outcome, *, has_p: bool = False) -> Table:
     """Give each comparison's difference, interval, verdict and seeds; a phone has no room for p."""
     rows: list[list[object]] = []
     for item in found.ordered:
-        p = ["" if item.p is None else f"{item.p:.2g}"] if has_p else []
+        p = ["" if item.p is None else p_text(item.p, found.alpha)] if has_p else []
         name = f"{item.arm} against {item.against}"
         rows.append([name, _signed(item.difference), item.interval, *p, item.verdict, item.seeds])
     heads = ["configuration", "difference", "interval", *(["p"] if has_p else []), "verdict", "seeds"]
@@ -101,4 +102,4 @@ def _plain(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
+    return "-" if value is None else signed(value)

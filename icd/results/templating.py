@@ -4,6 +4,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from icd.results.words import p_text, signed
 from icd.text import plural, shown
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def rendered(template: str, **values: Any) -> str:
     """Write a template's text; in one for HTML every value is escaped.
 
-    Of the values ``filters`` holds filters beside ``shown`` and ``plural``.
+    Of the values ``filters`` holds filters beside ``shown``, ``plural``, ``signed`` and ``p_text``.
     """
     environment = _environment(is_html=".html." in template)
     environment.filters |= values.pop("filters", {})
@@ -34,5 +35,5 @@ def _environment(*, is_html: bool) -> "Environment":
         keep_trailing_newline=True,
         comment_start_string="{##",  # LaTeX has {#
     )
-    environment.filters |= {"shown": shown, "plural": plural}
+    environment.filters |= {"shown": shown, "plural": plural, "signed": signed, "p_text": p_text}
     return environment

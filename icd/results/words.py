@@ -5,6 +5,7 @@ from typing import Any
 
 _UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
 _WIDEST = 300
+_FINEST = 6  # decimals
 
 
 def measured(metric: str, value: float) -> str:
@@ -12,6 +13,20 @@ def measured(metric: str, value: float) -> str:
     unit = _UNITS.get(metric.rpartition("/")[2], "")
     digits = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
     return f"{digits} {unit}".strip()
+
+
+def signed(value: float) -> str:
+    """Write a difference in points with its sign; one that is not 0 has as many decimals as show that."""
+    digits = next((digits for digits in range(2, _FINEST + 1) if round(value, digits)), 2)
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def p_text(p: float, alpha: float) -> str:
+    """Write a p-value with as many digits as show on which side of alpha it is."""
+    digits = next(
+        (digits for digits in range(2, _FINEST + 1) if (float(f"{p:.{digits}g}") <= alpha) == (p <= alpha)), 2
+    )
+    return f"{p:.{digits}g}"
 
 
 def unit_of(metric: str) -> str:

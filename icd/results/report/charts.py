@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from icd.results.outcome import Outcome
+from icd.results.words import signed
 from icd.text import shown
 
 WIDTH = 360.0
@@ -77,7 +78,7 @@ def slice_chart(points: Sequence[tuple[object, float]], best: int, x_name: str, 
 def differences_chart(found: Outcome, x_name: str) -> Markup:
     """Draw each difference below the other: its interval, a dot for each seed, and the line of no difference."""
     items = [(item, item.difference) for item in found.ordered if item.difference is not None]
-    runs = {arm.label: {run.seed: run.value for run in arm.runs} for arm in found.arms}
+    runs = {arm.label: {run.seed: run.value for run in arm.runs} | dict(arm.counted) for arm in found.arms}
     dots = [
         [value - runs[item.against][seed] for seed, value in runs[item.arm].items() if seed in runs[item.against]]
         for item, _ in items
@@ -88,7 +89,7 @@ def differences_chart(found: Outcome, x_name: str) -> Markup:
     for place, ((item, mean), own) in enumerate(zip(items, dots, strict=True)):
         top, role = 6.0 + 36 * place, "s0" if item.shown else "near"
         middle, name = top + 21, f"{item.arm} against {item.against}"
-        parts.append(_text(12.0, top + 9, f"{_cut(name, 44)}: {mean:+.2f}"))
+        parts.append(_text(12.0, top + 9, f"{_cut(name, 44)}: {signed(mean)}"))
         parts.append(_line([(x(0.0), top + 13), (x(0.0), top + 29)], "chance"))
         if item.low is not None and item.high is not None:
             parts.append(_line([(x(item.low), middle), (x(item.high), middle)], f"line {role}"))
@@ -99,7 +100,7 @@ def differences_chart(found: Outcome, x_name: str) -> Markup:
     parts += [_text(x(tick), bottom + 14, f"{tick:.4g}", text_anchor="middle") for tick in x.ticks()]
     parts.append(_line([(12.0, bottom), (WIDTH - 12, bottom)], "axis"))
     parts.append(_text(WIDTH - 12, bottom + 27, x_name, text_anchor="end", class_="name"))
-    label = "; ".join(f"{item.arm} against {item.against} {mean:+.2f}" for item, mean in items)
+    label = "; ".join(f"{item.arm} against {item.against} {signed(mean)}" for item, mean in items)
     return _drawing(bottom + 32, label, parts)
 
 

@@ -205,6 +205,7 @@ def test_a_part_that_is_needed_and_one_that_harms(study: Study) -> None:
     assert "It gets worse with: without scale 2 (-20.50 points, interval " in found.statement
     assert "It gets better with: cluster weight 0 (+4.00 points, interval " in found.statement
     assert "No difference was shown with: without scale 1 (+0.00 points, interval " in found.statement
+    assert "so its parts look more useful than they are." in found.statement
     assert "of the best: cluster weight 0." in found.statement
     assert "preference" not in found.statement, "it is the best itself, so there is no error of a difference"
     assert found.comparisons[0].arm == "without scale 1"
@@ -256,5 +257,6 @@ def test_another_ablation_has_seeds_of_its_own(study: Study) -> None:
     assert [plan.seeds for plan in stored_plans(study.ledger, "ablate")] == [SEEDS, again.seeds]
     found = outcome_of(study.ledger, "ablate")
     assert found is not None
-    assert (found.round, found.whole.mean) == (2, None)
+    assert (found.round, found.finished, found.whole.mean, found.under_way) == (1, True, 61.0, 2)
+    assert found.statement.endswith("Ablation 2 is under way.")
     assert [record.stage for record in study.ledger.records()] == ["search"] * 6  # the search has none of it

@@ -85,12 +85,15 @@ def test_a_run_that_diverged_counts_as_the_plan_says(root: Path, found: list[Ent
     told(root, found, {"KD": VALUES["KD"]})
     confirmed(searched(root, found[1]), {101: 64.0, 102: None, 103: 65.0}, 3, "chance-level")
     table = read_benchmark("my_table", found[:2], root)
-    assert (table.finished, table.cells[1].arm.mean, table.cells[1].arm.failures) == (True, 64.5, {102: "diverged"})
+    arm = table.cells[1].arm
+    assert (table.finished, arm.failures, arm.counted) == (True, {102: "diverged"}, {102: 1.0})
+    assert arm.n == 3, "as many values as are compared"
+    assert arm.mean == pytest.approx((64 + 1 + 65) / 3)
     assert table.cells[1].counted == {101: 64.0, 102: 1.0, 103: 65.0}
     (item,) = table.comparisons
     assert (item.seeds, item.verdict) == (3, "no difference shown")
     assert item.difference == pytest.approx((4 - 60 + 3) / 3)
-    assert "SD-KD gave no result on seed 102: diverged; the run counts as chance level" in table.statement
+    assert "SD-KD gave no result on seed 102: diverged; the run counts as 1.00 %." in table.statement
 
 
 def test_one_run_that_failed_leaves_the_verdict_to_the_others(root: Path, found: list[Entry]) -> None:
@@ -109,7 +112,7 @@ def test_a_search_without_a_complete_trial_is_finished_and_counts(root: Path, fo
     searched(root, found[2], None)
     table = read_benchmark("my_table", found, root)
     assert (table.cells[2].finished, table.finished) == (True, True)
-    assert [item.verdict for item in table.comparisons] == ["better", "no difference shown"]
+    assert [item.verdict for item in table.comparisons] == ["better", "not judged"]
 
 
 def test_baselines(root: Path, found: list[Entry]) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
-from icd.results.read_outcome import outcome_of, statement_of
+from icd.results.plan import stored_plans
+from icd.results.read_outcome import compared, outcome_of, statement_of
 from icd.results.report.figures import differences
+from icd.results.run_plan import planned
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
 from icd.search.study.locks import driver_lock
@@ -159,22 +161,56 @@ def made(verdict: Verdict = "better", **changes: Any) -> Outcome:
     return replace(found, statement=statement_of(found))
 
 
+TRUTH = "True differences are those of means over seeds, on these images and with this teacher."
 HEADLINES: dict[Verdict, str] = {
     "better": "Trial 3 is better than KD.",
     "worse": "Trial 3 is worse than KD.",
     "no difference shown": "No difference between trial 3 and KD was shown.",
+    "not judged": "Trial 3 was not compared with KD.",
     "open": "Trial 3 against KD is not decided yet.",
 }
 
 
 @pytest.mark.parametrize("verdict", HEADLINES)
 def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
-    more = ", 0.90 points would have been shown in four of five cases" if verdict == "no difference shown" else ""
+    more = {
+        "no difference shown": ", 0.90 points would have been shown in four of five cases",
+        "not judged": ", too few runs to know their spread",
+    }.get(verdict, "")
+    rate = " If there were no difference, one would be shown in 5% of such cases. " + TRUTH
     assert made(verdict).statement == (
         f"{HEADLINES[verdict]} trial 3 reaches 61.00 % top-1 on test images (sd 0.50), 2 seeds. "
-        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}. "
-        "If there were no difference, one would be shown in 5% of such cases."
+        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}."
+        f"{'' if verdict in ('not judged', 'open') else rate}"
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "p", "interval", "said"),
+    [
+        (0.004, 0.0499, "+0.004 to +1.75", "0.05"),
+        (-0.0003, 0.0501, "-0.0003 to +1.75", "0.0501"),
+        (-1e-12, 0.05, "+0.00 to +1.75", "0.05"),
+    ],
+)
+def test_numbers_near_the_edge_show_on_which_side_they_are(low: float, p: float, interval: str, said: str) -> None:
+    item = replace(made().comparisons[0], low=low, p=p, difference=-0.0)
+    found = made(comparisons=(item,))
+    assert f"Against KD: +0.00 points, interval {interval}, 2 seeds, p {said}." in found.statement
+    assert f"+0.00  {interval}  {said}  better" in " ".join(outcome_lines(found)).replace("   ", "  ")
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    values = {("a", ""): {("", 1): 60.0}, ("b", ""): {}, ("c", ""): {("", 1): 62.0}}
+    found = compared(values, [("a", "b"), ("a", "c")], alpha=0.05, finished=True)
+    assert [(item.difference, item.verdict, item.reason) for item in found] == [
+        (None, "not judged", "no runs of both"),
+        (-2.0, "not judged", "too few runs to know their spread"),
+    ]
+    said = made(comparisons=(*made().comparisons, *(replace(item, arm="trial 3") for item in found)))
+    assert "Trial 3 is better than KD; it was not compared with b and c." in said.statement
+    assert "Against b: no runs of both. Against c: -2.00 points, 1 seed, too few runs to know" in said.statement
+    assert "one would be shown in 5% of such cases." in said.statement, "one comparison was judged"
 
 
 def test_several_verdicts_are_one_sentence() -> None:
@@ -207,8 +243,8 @@ def test_what_else_is_said() -> None:
     broken = replace(found.arms[1], failures={103: "out of memory"})
     lost = made(arms=(found.arms[0], broken))
     assert "KD gave no result on seed 103: out of memory; the run is left out." in lost.statement
-    chance = made(arms=(found.arms[0], broken), failed_runs="chance-level")
-    assert "out of memory; the run counts as chance level if it diverged." in chance.statement
+    chance = made(arms=(found.arms[0], replace(broken, counted={103: 5.0})), failed_runs="chance-level")
+    assert "out of memory; the run counts as 5.00 %." in chance.statement
     lucky = (
         "trial 3 was chosen as the best of several finalists on these test images; if they are equally good, its mean"
     )
@@ -272,6 +308,38 @@ def test_show_reads_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(asdict(confirmed.found)))
     assert confirmed.runs == before
+
+
+def test_another_round_is_the_last_one_but_for_what_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = confirming(searched(tmp_path), top=1, against=["KD"], train_on="train", alpha=0.1, seeds=3, adaptive=False)
+    hand.finish_all(GAIN)
+    noted = hand.ledger.attributes
+    where = ["tiny", "--keep-seeds", "--seeds", 4, "--root", tmp_path]
+    code, out, err = command(capsys, *where, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "2 configurations on 4 seeds: 2 trainings of 4 epochs, on train",
+        "6 runs of earlier rounds are taken over",
+        "  trial 3",
+        "  KD",
+    ]
+    assert hand.ledger.attributes == noted, "nothing is begun"
+
+    def train_listed(stage: str, name: str, settings: Any, listed: Any, overrides: Any) -> None:
+        listed(hand.ledger, hand.sweep)
+
+    monkeypatch.setattr("icd.results.run_plan.train_listed", train_listed)
+    code, _, err = command(capsys, *where, "--executor", "process")
+    assert (code, err) == (0, "")
+    first, second = stored_plans(hand.ledger, "confirm")
+    assert (second.seeds[:3], len(second.seeds), len(second.reused)) == (first.seeds, 4, 6)
+    assert second.asked == {**first.asked, "seeds": 4}
+    asked = {"anew": True, "against": ["SD-KD"]}
+    other = planned("confirm", "tiny", tmp_path, asked)
+    assert other.asked == {**second.asked, "against": ("SD-KD",)}
+    assert not {*other.seeds} & {*second.seeds}
 
 
 @pytest.mark.parametrize("show", [["--dry-run"], []])

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats as scipy_stats
 
 from icd.results.ablate import make_plan as parts_plan
 from icd.results.outcome import PlannedArm
 from icd.results.plan import Plan
-from icd.results.read_outcome import outcome_of, ranks_of_arms
+from icd.results.read_outcome import compared, outcome_of, ranks_of_arms
 from icd.results.report import write_report
 from icd.results.tables import outcome_lines
 from icd.search.controller.controller import SweepController
@@ -146,6 +147,38 @@ def test_the_rank_of_the_sweep_names_the_winner(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_report(tmp_path, "tiny", page)
     assert "Differences on each pair" in page.read_text()
+
+
+def test_a_difference_is_judged_by_one_value_for_each_seed() -> None:
+    """What a run reaches on its pairs is alike: as many values as runs, not as many as pairs and runs."""
+    shifts = {"a": [1.0, -1.0, 0.5], "b": [0.0, 0.5, -1.5]}
+    values = {
+        (arm, pair): {(pair, seed): 50.0 + width * shift for seed, shift in enumerate(own)}
+        for arm, own in shifts.items()
+        for pair, width in ((SMALL, 1.0), (LARGE, 3.0))
+    }
+    (item,) = compared(values, [("a", "b")], (SMALL, LARGE), alpha=0.05, finished=True)
+    t = scipy_stats.ttest_rel(*([2 * shift for shift in own] for own in shifts.values()))
+    assert item.seeds == 3
+    assert item.p == pytest.approx(t.pvalue)
+    assert item.on_pairs == pytest.approx({SMALL: 0.5, LARGE: 1.5})
+
+
+def test_a_baseline_that_failed_does_not_choose_the_winner(tmp_path: Path) -> None:
+    """The finalists share three seeds; all arms share the first alone, on which trial 1 is ahead."""
+
+    def reached(arm: str, seed: int, pair: str) -> float:
+        return 50.0 + (seed == 101 if arm == "trial 1" else seed > 101) * 9 + noise(seed)
+
+    hand = confirming(searched(tmp_path), against=["KD"], adaptive=False)
+    while (attempt := hand.driver.next_attempt()) is not None:
+        attributes = hand.record(attempt).attributes
+        if attributes["arm"] == "KD" and attributes["seed"] > 101:
+            hand.end(attempt, "diverged", "loss term 'kd' must be finite")
+        else:
+            run(hand, attempt, reached)
+    assert hand.found.arm("trial 1").mean_rank == 1.0, "over the seed that all have"
+    assert hand.found.winner == "trial 2"
 
 
 def test_drivers_that_are_killed_between_trials_lose_and_repeat_nothing(tmp_path: Path) -> None:

@@ -165,14 +165,46 @@ def test_another_round_on_the_same_seeds_takes_over_the_runs_that_it_needs(tmp_p
     assert [len(arm.runs) for arm in found.arms] == [3, 4, 4]
     assert list(found.arm("trial 3").failures) == [101], "what diverged would diverge again"
     assert found.arm("KD").runs[:3] == first_runs(second, "KD")
-    assert (
-        "6 runs are those of earlier rounds, on the same seeds. Some of them were judged in an earlier round already: "
-        "over all rounds together a false difference is more likely than 5%."
-    ) in found.statement
+    assert SEEN.format(6) in found.statement
     keys = [record.key for record in second.runs]
     assert len(keys) == len(set(keys)), "no configuration was trained twice on one seed"
     other = second.again(keep_seeds=True, asked={**asked, "train_on": "train"})
     assert other.plan.reused == (), "trained on other images"
+
+
+def test_a_finding_names_the_rounds_before_it_and_stands_until_the_next_one_is_finished(tmp_path: Path) -> None:
+    asked = {"top": 1, "against": ["KD"], "seeds": 3}
+    first = confirming(searched(tmp_path), **asked)
+    first.finish_all(level)
+    second = first.again(anew=True, asked=asked)
+    second.finish_all(gaps(trial_3=5), most=2)
+    assert (second.found.round, second.found.under_way, second.found.finished) == (1, 2, True)
+    assert second.found.statement.endswith("Confirmation 2 is under way.")
+    third = second.again(anew=True, asked=asked)
+    third.finish_all(gaps(trial_3=5))
+    assert (third.found.round, third.found.under_way) == (3, 0)
+    assert third.found.earlier == {1: "No difference between trial 3 and KD was shown.", 2: "given up."}
+    assert third.found.statement.endswith(
+        "This is confirmation 3 of this sweep: over all of them a false difference is more likely than 5%. "
+        "Confirmation 1: No difference between trial 3 and KD was shown. Confirmation 2: given up."
+    )
+
+
+SEEN = (
+    "This confirmation took over {} runs of earlier rounds, with values that were known when it was chosen: a false "
+    "difference is more likely than 5%."
+)
+
+
+def test_a_round_that_was_cut_down_while_it_was_under_way_has_no_error_rate(tmp_path: Path) -> None:
+    """Whoever looks after each seed, and ends where it is clear, shows a false difference in one of five cases."""
+    first = confirming(searched(tmp_path), against=["KD"], top=1, seeds=5)
+    first.finish_all(gaps(trial_3=5), most=6)
+    assert not first.found.finished
+    found = first.again(keep_seeds=True, asked={"top": 1, "seeds": 3, "against": ["KD"]}).found
+    assert (found.finished, found.reused, found.comparisons[0].verdict) == (True, 6, "better")
+    assert SEEN.format(6) in found.statement
+    assert "one would be shown in 5%" not in found.statement
 
 
 def first_runs(hand: Confirming, arm: str) -> tuple[Run, ...]:
@@ -190,6 +222,7 @@ def test_finalists_of_an_objective_that_is_minimised(tmp_path: Path, others: lis
     confirmed.finish_all(gaps(trial_3=5, trial_2=1))
     assert confirmed.found.winner == "trial 3"
     assert {item.search_gain for item in confirmed.found.comparisons} == {None}, "losses are no points of top-1"
+    assert {arm.search_value for arm in confirmed.found.arms} == {None}, "they have no place beside top-1"
     assert [record.state for record in confirmed.ledger.records()] == ["complete"] * 4
 
 
