@@ -103,7 +103,7 @@ def _baseline(label: str, sweep: SweepConfig, searched: Searched) -> tuple[Plann
 
 
 def begin_race(ledger: Ledger, sweep: SweepConfig, count: int, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
-    """Begin a race of so many trials, or go on with the last one.
+    """Begin a race of so many of the best trials that are no baselines of the sweep, or go on with the last one.
 
     With ``anew`` or ``keep_seeds`` another is begun, as by ``begin_plan``, but for one that no confirmation was begun
     with yet: then the same command, given again after a signal, goes on with that.
@@ -111,25 +111,11 @@ def begin_race(ledger: Ledger, sweep: SweepConfig, count: int, *, anew: bool = F
     Raises:
         StateError: If no trial is complete, or a race of other trials was begun.
     """
-    plans, wanted = stored_plans(ledger, "race"), race_plan(ledger, sweep, count)
-    # Plans of an earlier version do not say which race, and there was only one.
-    used = {plan.race_round or min(plan.raced, 1) for plan in stored_plans(ledger, "confirm")}
-    if plans and plans[-1].round not in used and not changes(plans[-1], wanted):
-        anew = keep_seeds = False
-    return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
-
-
-def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
-    """Plan a race of the best trials that are no baselines of the sweep.
-
-    Raises:
-        StateError: If no such trial is complete.
-    """
     searched = Searched.of(ledger, sweep)
     arms = searched.distinct_arms([record for record in searched.ordered if not record.baseline], count)
     if not arms:
         raise StateError(f"sweep {ledger.name!r} has nothing to race: no trial has run all its epochs")
-    return Plan(
+    wanted = Plan(
         stage="race",
         arms=tuple(arms),
         seeds=searched.fresh_seeds(RACE_SEEDS),
@@ -139,6 +125,11 @@ def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
         measure_on="val",
         raced=count,
     )
+    plans = stored_plans(ledger, "race")
+    used = {plan.race_round for plan in stored_plans(ledger, "confirm")}
+    if plans and plans[-1].round not in used and not changes(plans[-1], wanted):
+        anew = keep_seeds = False
+    return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
 
 
 def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from icd.search.sweep_status import has_ended
 from icd.training.hardware import versions
 
 __all__ = ["SweepResult", "run"]
+
+_LIBRARIES = ("ray", "optuna", "mlflow")  # that search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ def _create(
         "sweep": json.dumps(sweep.to_data()),
         "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
-        "versions": {**versions(), **library_versions(), "git": _git_commit()},
+        "versions": {**versions(), **{name: version(name) for name in _LIBRARIES}, "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
         "teacher_lines": list(prepared.teacher_lines),
@@ -183,19 +186,6 @@ def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, 
         pending=pending,
         tracking=redacted(tracking_uri(held.settings.root)),
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that search."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("ray", "optuna", "mlflow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
 
 
 def _git_commit() -> str:

@@ -9,7 +9,7 @@ import pytest
 from icd.errors import StateError, TrialsFailedError, UsageError
 from icd.results import confirm
 from icd.results import run_plan as runner
-from icd.results.confirm import RACE_SEEDS, begin_race, in_race_order, make_plan, race_plan
+from icd.results.confirm import RACE_SEEDS, begin_race, in_race_order, make_plan
 from icd.results.plan import begin_plan, stored_plans
 from icd.search.controller.controller import SweepController
 from icd.search.run_list import StageResult
@@ -46,7 +46,7 @@ def test_two_further_seeds_choose_the_finalists(tmp_path: Path) -> None:
     assert [(arm.label, arm.search_value) for arm in plan.arms[:2]] == [("trial 1", 51.0), ("trial 2", 52.0)]
     assert plan.raced == 3
     assert not {*plan.seeds} & {*hand.plan.seeds}, "the race's seeds are not used again"
-    assert begin_plan(hand.ledger, race_plan(hand.ledger, hand.sweep, 3), anew=False) == hand.plan
+    assert begin_race(hand.ledger, hand.sweep, 3) == hand.plan
 
 
 def test_a_trial_that_broke_in_the_race_is_no_finalist_or_the_last(tmp_path: Path) -> None:
