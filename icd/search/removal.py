@@ -13,7 +13,7 @@ from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
-from icd.search.tracking.mlflow_client import connect
+from icd.search.tracking.mlflow_client import connect, own_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     found += [f"{bucket.url}/{files.prefix}"] if bucket is not None and bucket.list(files.prefix) else []
     if not found:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
-    return [*found, *([f"experiment {name!r} in MLflow"] if mlflow else [])]
+    return [*found, *(["its experiment in MLflow"] if mlflow else [])]
 
 
 def remove(root: Path, name: str, *, mlflow: bool) -> None:
@@ -60,8 +60,8 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
         storage = open_storage(url)
         Ledger.refuse_foreign(storage, name)
-        if mlflow:
-            _drop_experiment(tracking_uri(root), name)
+        if mlflow and name in Ledger.names(storage):
+            _drop_experiment(tracking_uri(root), name, str(Ledger(storage, name).attributes.get("uid", "")))
         _drop_files(folder)
         Ledger.remove(storage, name)
     # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
@@ -81,10 +81,10 @@ def _drop_files(folder: Path) -> None:
         raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
 
 
-def _drop_experiment(uri: str, name: str) -> None:
-    """Delete an experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
+def _drop_experiment(uri: str, name: str, uid: str) -> None:
+    """Delete a sweep's experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
     client = connect(uri)
-    found = client.get_experiment_by_name(name)
+    found = own_experiment(client, name, uid)
     if found is not None and found.lifecycle_stage == "active":
-        client.rename_experiment(found.experiment_id, f"{name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
+        client.rename_experiment(found.experiment_id, f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
         client.delete_experiment(found.experiment_id)

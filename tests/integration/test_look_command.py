@@ -163,7 +163,7 @@ def test_a_study_whose_files_are_elsewhere_stays(
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     usual(root)
-    from icd.search.tracking.mlflow_client import connect
+    from icd.search.tracking.mlflow_client import UID_TAG, connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
     client.create_experiment("by-hand")
@@ -172,6 +172,10 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
+    client.create_experiment("by-hand", tags={UID_TAG: "another sweep's"})
+    usual(root)
+    search.remove("by-hand", root=root, mlflow=True)
+    assert client.get_experiment_by_name("by-hand") is not None, "it is not this sweep's"
 
 
 def contents(root: Path) -> dict[str, bytes]:
