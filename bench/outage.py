@@ -83,7 +83,8 @@ def lossless(
 ) -> dict[str, int]:
     """Drive a sweep while the server is disturbed, send the rest, and compare MLflow with the trials' folders."""
     harness = Harness(MLFLOW_TRACKING_URI=server.uri)
-    drive = harness.drive(harness.root(root), changes=unpruned(40, trials=100_000))  # ended by the stop file
+    changes = unpruned(40, trials=100_000)  # ended by the stop file
+    drive = harness.drive(harness.root(root), changes=changes, flush_s=30.0)  # as a user's
     drive.until_epoch(0, 5)
     disturb()
     (drive.folder / "stop").write_text("drain")

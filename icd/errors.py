@@ -14,6 +14,10 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import ClassVar
 
 
+class Absent:
+    """Stands where no value is told; a class, so that it stays the same in another process."""
+
+
 class IcdError(Exception):
     """Base of all errors meant for users."""
 
@@ -32,14 +36,13 @@ class Problem:
     source: str = ""
     line: int | None = None
     path: str = ""
-    value: object = None
-    has_value: bool = False
+    value: object = Absent
     hint: str = ""
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}:{self.line}"
         text = ": ".join(part for part in (where, self.path, self.rule) if part)
-        if self.has_value:
+        if self.value is not Absent:
             text += f", but got {shorten(self.value)}"
         return f"{text}; {self.hint}" if self.hint else text
 

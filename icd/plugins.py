@@ -296,4 +296,4 @@ def _sha256(text: str) -> str:
 
 
 def _refusal(rule: str, value: object) -> ConfigError:
-    return ConfigError(Problem(rule=rule, value=value, has_value=True))
+    return ConfigError(Problem(rule=rule, value=value))

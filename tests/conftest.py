@@ -144,30 +144,49 @@ def token() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def pairs_harness(tmp_path_factory: pytest.TempPathFactory) -> "Harness":
-    """What drives a sweep over two pairs."""
+def harness(tmp_path_factory: pytest.TempPathFactory) -> "Harness":
+    """What starts drivers."""
     from tests.crash.served import Harness
 
+    # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
     return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
-def undisturbed_pairs(pairs_harness: "Harness", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed_pairs(harness: "Harness", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose sweep over two pairs nobody disturbed."""
     from tests.support.two_pairs import BOTH
 
-    root = pairs_harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
-    assert pairs_harness.drive(root, changes=BOTH).wait() == 0, pairs_harness.errors
+    root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
+    assert harness.drive(root, changes=BOTH).wait() == 0, harness.errors
     return root
 
 
 @pytest.fixture(scope="module")
-def confirmed_pairs(
-    pairs_harness: "Harness", undisturbed_pairs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def confirmed_pairs(harness: "Harness", undisturbed_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of that root, whose confirmation nobody disturbed either."""
     from tests.support.two_pairs import ASKED, BOTH
 
     root = Path(shutil.copytree(undisturbed_pairs, tmp_path_factory.mktemp("confirmed") / "root"))
-    assert pairs_harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, pairs_harness.errors
+    assert harness.drive(root, changes=BOTH, confirm=ASKED).wait() == 0, harness.errors
+    return root
+
+
+@pytest.fixture(scope="module")
+def searched(harness: "Harness", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a sweep that is over."""
+    from tests.support.confirmations import SEARCH
+
+    root = harness.root(tmp_path_factory.mktemp("searched") / "root")
+    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
+    return root
+
+
+@pytest.fixture(scope="module")
+def confirmed(harness: "Harness", searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose confirmation nobody disturbed."""
+    from tests.support.confirmations import confirm
+
+    root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("confirmed") / "root"))
+    assert confirm(harness, root).wait() == 0, harness.errors
     return root

@@ -43,7 +43,7 @@ def epoch_of(attempt: Attempt, **metrics: float) -> EpochReport:
 
 
 class Book:
-    """A policy that gives attempts and writes down what it is told; faults are tried again twice."""
+    """A policy that gives attempts and writes down what it is told; faults are tried again twice, with patience."""
 
     def __init__(self, folder: Path, trials: int, hang_seconds: float = 60.0, attempts: int = 3) -> None:
         self.waiting = [
@@ -82,7 +82,7 @@ class Book:
         attempt = self.running.pop(outcome.number)
         assert attempt.attempt == outcome.attempt
         if outcome.kind != "complete" and attempt.attempt < self.attempts:
-            self.waiting.append(replace(attempt, attempt=attempt.attempt + 1))
+            self.waiting.append(replace(attempt, attempt=attempt.attempt + 1, hang_seconds=60.0))
 
     @property
     def done(self) -> bool:

@@ -65,13 +65,20 @@ def _found(
     return None if options["anew"] or options["keep_seeds"] else results.read(name, stage, root=options["root"])
 
 
-def _refuse_failures(found: "Outcome", words: str) -> None:
+def _refuse_end(found: "Outcome", words: str, root: Path) -> None:
+    """Refuse an end with too many failures, and one that ``icd stop`` has brought about."""
     from icd.config.sweep import Budget
+    from icd.search.study.sweep_index import pasted
 
-    runs = found.faults + sum(len(arm.runs) for arm in found.arms)
+    runs = sum(len(arm.runs) + len(arm.failures) for arm in found.arms)
     if found.faults > Budget().max_failed_fraction * runs:
+        why = pasted(root, "trials", found.sweep, "--stage", found.stage, "--state", "failed")
         raise TrialsFailedError(
-            f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table"
+            f"{found.faults} of {runs} runs of the {words} of {found.sweep!r} failed; see the table and '{why}'"
+        )
+    if not found.finished:
+        raise StateError(
+            f"the {words} of {found.sweep!r} was stopped; the same command, without --anew and --keep-seeds, goes on"
         )
 
 
@@ -128,7 +135,7 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
         return
     write(found, outcome_lines(found), as_json=as_json)
     if not dry_run:
-        _refuse_failures(found, "confirmation")
+        _refuse_end(found, "confirmation", options["root"])
 
 
 @click.command(cls=Verb)
@@ -159,14 +166,19 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     lines = [*outcome_lines(found), "", *importance_lines(importance)]
     write({**asdict(found), "importance": importance}, lines, as_json=as_json)
     if not dry_run:
-        _refuse_failures(found, "ablation")
+        _refuse_end(found, "ablation", options["root"])
 
 
 @click.command(cls=Verb)
 @FILE
 @SEEDS
 @_against("Compare with this row.  [default: KD, or the first]")
-@_alpha(0.05, "Allow this chance of any false difference.")
+@_alpha(None, "Allow this chance of any false difference.")
+@click.option(
+    "--judge-again",
+    is_flag=True,
+    help="Judge known runs by other rows, --against or --alpha; the table says so.",
+)
 @click.option("-o", "--output", type=OUTPUT, help="Write OUTPUT.md, .csv and .tex as well.")
 @_FAILED_RUNS
 @DRY_RUN
@@ -175,7 +187,8 @@ def benchmark(
     file: Path,
     seeds: int | None,
     against: tuple[str, ...],
-    alpha: float,
+    alpha: float | None,
+    judge_again: bool,
     output: Path | None,
     failed_runs: "FailedRuns | None",
     dry_run: bool,
@@ -200,7 +213,8 @@ def benchmark(
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"{output} cannot be written: {error.strerror}; choose another --output") from error
-    look = partial(read_benchmark, str(document.data["name"]), found, root, seeds=seeds, against=against, alpha=alpha)
+    judged: Any = {"against": against, "alpha": alpha, "again": judge_again}
+    look = partial(read_benchmark, str(document.data["name"]), found, root, seeds=seeds, **judged)
     table = look()  # refuses, before anything is run, what could not be shown after it
     if not dry_run:
         from icd.cli.progress import driving
@@ -208,7 +222,8 @@ def benchmark(
 
         with document.located(), driving(options) as shown:
             settings: Any = {**shown, "report": write_report}
-            failed = run_benchmark(document, settings_of(settings), seeds=seeds, failed_runs=failed_runs or "left-out")
+            more: Any = {"failed_runs": failed_runs or "left-out", "judging": table.judging}
+            failed = run_benchmark(document, settings_of(settings), seeds=seeds, **more)
         table = look()
     if dry_run and not any(cell.trials for cell in table.cells):
         raise StateError(f"nothing was tuned of {table.name} yet; leave --dry-run away")
@@ -217,5 +232,5 @@ def benchmark(
             write_durably(output.with_name(f"{output.name}.{ending}"), written(table, ending).encode())
     write(table, [written(table, "md").rstrip()], as_json=as_json)
     if failed:
-        why = "the messages above and 'icd trials NAME --state failed' say why"
+        why = "the messages above and 'icd trials NAME --state failed', of runs with '--stage confirm', say why"
         raise TrialsFailedError(f"too many trials or runs failed of {', '.join(failed)}; {why}")

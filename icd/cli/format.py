@@ -79,8 +79,8 @@ def status_lines(status: "SweepStatus", records: "Sequence[TrialRecord]") -> lis
         f"budget: {budget_text(status)}",
     ]
     if (gain := status.expected_gain) is not None:
-        expected = f"about {gain.mean:.2g} better expected (0 to {gain.high:.2g})"
-        lines.append(f"{gain.trials} more trials: {status.metrics[0]} {expected}")
+        expected = f"is expected to be about {gain.mean:.2g} better (0 to {gain.high:.2g}), in part by luck"
+        lines.append(f"{gain.trials} more trials: the best {status.metrics[0]} of one seed {expected}")
     if status.requests:
         lines.append(f"asked for: {status.requests} more by 'icd try', as soon as the sweep is driven and has room")
     lines += [f"quarantined: {text}" for text in status.quarantined]
@@ -129,7 +129,7 @@ def state_text(status: "SweepStatus") -> str:
         return f"driven by {status.driver}"
     if status.state == "finished":
         return f"finished (stopped_by: {status.stopped_by})"
-    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver was killed"
+    why = f"stopped_by: {status.stopped_by}" if status.stopped_by else "its driver ended without saying why"
     from icd.search.study.sweep_index import pasted
 
     again = pasted(status.folder.parents[1], "resume", status.name)

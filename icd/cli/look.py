@@ -22,11 +22,14 @@ from icd.errors import StateError, UsageError
 from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icd.search.asking import TryResult
-    from icd.search.core.records import State, TrialRecord
+    from icd.search.core.records import Stage, State, TrialRecord
     from icd.search.study.ledger import Ledger
     from icd.search.sweep_status import SweepStatus
 
+_STAGES: "Sequence[Stage]" = ("search", "race", "confirm", "ablate")
 _STATES = ("running", "interrupted", "complete", "pruned", "failed", "duplicate", "retried")
 
 
@@ -79,22 +82,30 @@ def _confirmed(ledger: "Ledger") -> str | None:
     "--state", "states", type=click.Choice(_STATES), multiple=True, help="List trials in this state.  [repeatable]"
 )
 @click.option("--top", type=click.IntRange(min=1), help="List only so many complete trials, best first.")
+@click.option("--stage", type=click.Choice(_STAGES), default="search", show_default=True, help="List its runs.")
 @ROOT
 @SUBMIT
-def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", top: int | None, root: Path) -> None:
-    """List the trials of sweep NAME, one row each."""
+def trials(
+    name: str,
+    as_json: bool,
+    as_csv: bool,
+    states: "tuple[State, ...]",
+    top: int | None,
+    stage: "Stage",
+    root: Path,
+) -> None:
+    """List the trials of sweep NAME, one row each, or the runs of its confirmations, ablations or races."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     from icd.search.core.dead_terms import noted_terms
     from icd.search.core.records import chosen
     from icd.search.study.sweep_index import find
-    from icd.search.sweep_status import flat_rows, plain_sweep, records_of, trial_row
+    from icd.search.sweep_status import flat_rows, records_of, trial_row
 
     ledger = find(root, name)
-    objectives = plain_sweep(ledger)["objectives"]
-    metrics = [item["metric"] for item in objectives]
-    maximize = objectives[0]["direction"] == "maximize"
-    records = chosen(records_of(root, ledger), states=states, top=top, maximize=maximize)
+    objectives = _objectives(ledger, stage)
+    metrics, maximize = [*objectives], "minimize" not in [*objectives.values()][:1]
+    records = chosen(records_of(root, ledger, stage), states=states, top=top, maximize=maximize)
     if as_csv:
         rows = flat_rows(records, metrics)
         header = list(rows[0]) if rows else ["number", "state", *metrics]
@@ -105,6 +116,17 @@ def trials(name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", 
     dead = [f"trial {record.number}: {term.sentence}" for record in records for term in noted_terms(record)]
     lines = [*trial_lines(records, metrics, whole=True), *([""] if dead else []), *dead]
     write([{**trial_row(item, metrics), "curve": dict(item.curve)} for item in records], lines, as_json=as_json)
+
+
+def _objectives(ledger: "Ledger", stage: "Stage") -> dict[str, str]:
+    """Give what the trials of a stage measure, with its direction; nothing where it was not begun."""
+    from icd.search.sweep_status import plain_sweep
+
+    if stage == "search":
+        return {item["metric"]: item["direction"] for item in plain_sweep(ledger)["objectives"]}
+    from icd.results.plan import stored_plans
+
+    return {plan.objective.metric: plan.objective.direction for plan in stored_plans(ledger, stage)}
 
 
 def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
@@ -124,16 +146,19 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
 @ROOT
 @SUBMIT
 def show(name: str, trial: int, as_json: bool, root: Path) -> None:
-    """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration."""
+    """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration.
+
+    Runs of its confirmations, ablations and races have numbers from 100000.
+    """
     import yaml
 
     from icd.search.core.attempts import trial_folder
     from icd.search.study.sweep_index import find, sweep_folder
-    from icd.search.sweep_status import plain_sweep, trial_row
+    from icd.search.sweep_status import trial_row
 
     ledger = find(root, name)
     record, folder = _record(root, ledger, trial), trial_folder(sweep_folder(root, name), trial)
-    row = trial_row(record, [item["metric"] for item in plain_sweep(ledger)["objectives"]])
+    row = trial_row(record, [*_objectives(ledger, record.stage)])
     files = {name: run / "config.yaml" for name, run in _runs(ledger, folder).items()}
     texts = {name: file.read_text(encoding="utf-8").rstrip() for name, file in files.items() if file.exists()}
     configs = {name: yaml.safe_load(text) for name, text in texts.items()}
@@ -154,7 +179,8 @@ def _runs(ledger: "Ledger", folder: Path) -> dict[str, Path]:
 def _record(root: Path, ledger: "Ledger", number: int) -> "TrialRecord":
     from icd.search.sweep_status import records_of
 
-    record = next((record for record in records_of(root, ledger) if record.number == number), None)
+    records = (record for stage in _STAGES for record in records_of(root, ledger, stage))
+    record = next((record for record in records if record.number == number), None)
     if record is None:
         raise StateError(f"sweep {ledger.name!r} has no trial {number}; see 'icd trials {ledger.name}'")
     return record
@@ -244,7 +270,9 @@ def _asked(found: "TryResult", resume: str) -> list[str]:
     if found.request is None and found.trial is not None:
         return [f"{trial}; it has the same configuration, so nothing was added"]
     if found.trial is None:
-        how = f"its driver ({found.driver}) has not taken it yet" if found.driver else f"'{resume}' runs it"
+        how = f"'{resume}' runs it"
+        if found.driver:
+            how = f"its driver ({found.driver}) has not taken it yet; if that confirms or ablates, {how} after it"
         lines = [f"queued as {found.request}; {how}"]
     else:
         lines = [f"{trial} ({found.label})"]

@@ -51,20 +51,23 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
     if pairs:
         _pairs(root, names[0], names[1:], as_json=as_json)
         return
+    from icd.results.compare import TRAINED
     from icd.results.compare import compare as compare_sweeps
 
     found = compare_sweeps(root, names)
     lines = [f"not comparable: {words}" for words in found["warnings"]]
     for title, rows in (("found", found["figures"]), ("differs", found["differences"])):
         if rows:
-            headers = [title, *names]
-            cells = [[_cut(cell or "-") for cell in (row, *values.values())] for row, values in rows.items()]
+            headers, cells = [title, *names], []
+            for row, values in rows.items():
+                widest = _WIDEST if title == "differs" or row in TRAINED else None  # nothing that was found is cut
+                cells.append([row, *(_cut(values[name] or "-", widest) for name in names)])
             lines += ["", *columns(headers, cells, left=headers)]
     write(found, lines, as_json=as_json)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+def _cut(text: str, widest: int | None) -> str:
+    return text if widest is None or len(text) <= widest else f"{text[: widest - 3]}..."
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
@@ -92,10 +95,14 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     'icd sync' gives MLflow a later one.
     """
     from icd.results.report import write_report
+    from icd.search.study.sweep_files import sweep_files_of
     from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 
-    target = output or sweep_folder(root, name) / REPORT_NAME
+    folder = sweep_folder(root, name)
+    target = output or folder / REPORT_NAME
     write_report(root, name, target)
+    if output is None:
+        sweep_files_of(folder).publish([REPORT_NAME])  # else 'icd sync' would put an older one in its place
     write({"name": name, "path": str(target)}, [str(target)], as_json=as_json)
 
 
@@ -113,7 +120,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
     from icd.search.study.sweep_index import REPORT_NAME, find, pasted, sweep_folder, tracking_uri
     from icd.search.tracking.servers import answers, dashboard_server, free_port, mlflow_server
 
-    find(root, name)
+    uid = str(find(root, name).attributes["uid"])
     if port is not None and port == dashboard_port:
         raise UsageError(f"--port and --dashboard-port must differ, but got {port} twice")
     uri, ports = tracking_uri(root), (free_port(port), free_port(dashboard_port))
@@ -129,7 +136,7 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             logger.info("no optuna-dashboard, which shows the study's history too: pip install '.[dashboard]'")
         if not all(answers(server, over) for server in started):
             return
-        link = _leaderboard(base, name, pasted(root, "sync", name))
+        link = _leaderboard(base, name, uid, pasted(root, "sync", name))
         click.echo(f"MLflow: {link}")
         page = sweep_folder(root, name) / REPORT_NAME
         if page.exists():
@@ -145,31 +152,33 @@ def ui(name: str, port: int | None, dashboard_port: int | None, no_browser: bool
             over.wait()
 
 
-def _leaderboard(base: str, name: str, sync: str) -> str:
+def _leaderboard(base: str, name: str, uid: str, sync: str) -> str:
     """Give the link of the sweep's leaderboard.
 
     Raises:
         StateError: If the server does not know the sweep yet.
         SetupError: If it does not answer.
     """
+    from icd.search.tracking.mlflow_client import uid_filter
     from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
 
-    query = urllib.parse.urlencode({"experiment_name": name})
+    query = urllib.parse.urlencode({"filter": uid_filter(uid), "max_results": 1})
     shown = without_password(base)
     try:
         with urllib.request.urlopen(
-            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30
+            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?{query}", timeout=30
         ) as answer:
-            experiment = json.load(answer)["experiment"]
+            experiments = {**json.load(answer)}.get("experiments", ())
+        found = [str(experiment["experiment_id"]) for experiment in experiments]
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise StateError(f"MLflow has no experiment {name!r} yet; send it with '{sync}'") from None
         raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
     except (urllib.error.URLError, OSError) as error:
         raise SetupError(f"{shown} does not answer: {error}") from None
     except (ValueError, LookupError, TypeError, http.client.HTTPException):  # such as the page of a login
         raise SetupError(f"{shown} does not answer as MLflow does; check MLFLOW_TRACKING_URI") from None
-    return leaderboard_url(shown, str(experiment["experiment_id"]))
+    if not found:
+        raise StateError(f"MLflow has no experiment of sweep {name!r} yet; send it with '{sync}'")
+    return leaderboard_url(shown, found[0])
 
 
 @click.command(cls=Verb)

@@ -42,6 +42,7 @@ def send(url: str, context: click.Context, *, detach: bool) -> int:
         client.submit_job(entrypoint=entry(words, file), submission_id=job, runtime_env={"env_vars": variables})
     about = f" {name}" if name and verb != "benchmark" else ""  # which is several sweeps
     logger.info("job %s runs on without this machine; see 'icd status%s --submit %s'", job, about, url)
+    logger.info("follow it again with '%s'", _again(job, url))
     if detach:
         click.echo(json.dumps({"job": job, "submit": url}) if params.get("as_json") else job)
         return 0
@@ -128,6 +129,10 @@ def _said(url: str, advice: str) -> Iterator[None]:
         raise SetupError(f"{url} {told}") from error
 
 
+def _again(job: str, url: str) -> str:
+    return f"ray job logs {job} --follow --address {url}"
+
+
 def follow(client: Any, url: str, job: str) -> int:
     """Hand on a job's log as it grows, and give its exit code; a connection that breaks is tried again for a while."""
     seen, answered = 0, time.monotonic()
@@ -136,8 +141,11 @@ def follow(client: Any, url: str, job: str) -> int:
             info = client.get_job_info(job)  # before the log, which then holds all that an ended job wrote
             text: str = client.get_job_logs(job)
         except Exception as error:
-            if "404" in str(error) or time.monotonic() - answered > _GIVE_UP_S:
-                raise SetupError(f"{url} knows job {job} no more, or has gone: {error}; try 'icd resume'") from error
+            if "404" in str(error):
+                raise SetupError(f"{url} knows job {job} no more: {error}; try 'icd resume'") from error
+            if (silent := time.monotonic() - answered) > _GIVE_UP_S:
+                told = f"has not answered for {silent / 60:.0f} minutes ({error}), and job {job} may run on"
+                raise SetupError(f"{url} {told}; follow it again with '{_again(job, url)}'") from error
             time.sleep(_PAUSE_S)
             continue
         ended, answered, before = info.status.is_terminal(), time.monotonic(), seen

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icd.errors import ConfigError, DataError, Problem, shorten
+from icd.errors import Absent, ConfigError, DataError, Problem, shorten
 
 KeyPath = tuple[str | int, ...]
 Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
 Origins = Mapping[KeyPath, Origin]
 
-ABSENT = object()
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 TOP = ("data", "pair", "teacher", "student", "method", "training", "seed")  # parts of a template, in their order
@@ -86,13 +85,12 @@ class Document:
         return self.source, None
 
     def problem(
-        self, path: KeyPath, rule: str, *, key: KeyPath = (), value: object = ABSENT, hint: str = ""
+        self, path: KeyPath, rule: str, *, key: KeyPath = (), value: object = Absent, hint: str = ""
     ) -> Problem:
         """Say what is wrong at a path, or with a ``key`` there, whatever its value is."""
         place = (*self.place(path), *key)
         source, line = self.origin(place)
-        told: dict[str, Any] = {} if value is ABSENT else {"value": value, "has_value": True}
-        return Problem(rule=rule, source=source, line=line, path=dotted(place), hint=hint, **told)
+        return Problem(rule=rule, source=source, line=line, path=dotted(place), value=value, hint=hint)
 
     @contextmanager
     def located(self) -> Iterator[None]:

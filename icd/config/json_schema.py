@@ -143,7 +143,8 @@ def _shared() -> Schema:
     """Give what several places of a file may hold, by name."""
     found: Schema = {}
     for name, row in TAGGED.items():
-        found |= {cls.__name__: _tagged(cls) for cls in row.table.values()}
+        for cls in row.table.values():  # nothing will do where all fields have defaults
+            found[cls.__name__] = _object(cls) if needed(cls) else _any(_NULL, _object(cls))
         named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in row.table.items())
         found[name] = _any({"enum": [*row.table]}, *named)
     found |= {f"method.{name}": _method(name) for name in METHODS}
@@ -151,11 +152,6 @@ def _shared() -> Schema:
     training = {**_object(TrainingConfig, preset={"enum": [*PRESETS]}), "required": []}  # the preset has them all
     found["training"] = _any({"enum": [*PRESETS]}, training, _NULL)
     return {**found, "student": _network(NetworkConfig), "teacher": _network(TeacherConfig)}
-
-
-def _tagged(cls: Any) -> Schema:
-    """Take the fields of a base loss or an augmentation, or nothing where all have defaults."""
-    return _object(cls) if needed(cls) else _any(_NULL, _object(cls))
 
 
 def _method(name: str) -> Schema:

@@ -85,7 +85,7 @@ def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> l
         raise ConfigError(Problem(rule=rule, source=source, path=dotted(path)))
     if not isinstance(node, list if isinstance(key, int) else dict):
         what = "a list to take an index" if isinstance(key, int) else f"a mapping to take the key {key!r}"
-        raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node, has_value=True))
+        raise ConfigError(Problem(rule=f"must be {what}", source=source, path=dotted(path), value=node))
     inside: Any = node
     if len(names) == 1:
         inside[key] = value

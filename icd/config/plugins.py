@@ -5,8 +5,8 @@ From then on the document is the same everywhere: on a worker, in a job, in the 
 
 from pathlib import Path
 
-from icd.config.document import ABSENT, Document
-from icd.errors import ConfigError, Problem
+from icd.config.document import Document
+from icd.errors import Absent, ConfigError, Problem
 from icd.plugins import Plugin, activate, ambient, place_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
@@ -61,6 +61,6 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
             found.append(plugin)
         except ConfigError as error:
             for problem in error.problems:
-                rule, value = (problem.rule, problem.value) if problem.has_value else (str(problem), ABSENT)
-                problems.append(document.problem(("plugins", index), rule, value=value))
+                rule = str(problem) if problem.value is Absent else problem.rule
+                problems.append(document.problem(("plugins", index), rule, value=problem.value))
     return tuple(dict.fromkeys(found))

@@ -12,13 +12,13 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from icd.config.document import ABSENT, Document, KeyPath, in_order
+from icd.config.document import Document, KeyPath, in_order
 from icd.config.habits import about_file, about_value, meant
 from icd.config.training import TrainingConfig
 from icd.config.trial import DataConfig, NetworkConfig, TeacherConfig, TrialConfig
 from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
-from icd.errors import ConfigError, Problem, is_close
+from icd.errors import Absent, ConfigError, Problem, is_close
 from icd.fields import FieldError, annotations, choices_of, ranges_of
 from icd.losses import BASE_LOSSES
 from icd.methods import METHODS
@@ -240,15 +240,15 @@ class Reader:
             if len(old) == place + 1 and old[:place] == path[:place] and old[-1] != name
         )
 
-    def refuse(self, path: KeyPath, rule: str, value: object = ABSENT, kind: Any = None, *, hint: str = "") -> None:
+    def refuse(self, path: KeyPath, rule: str, value: object = Absent, kind: Any = None, *, hint: str = "") -> None:
         """Note that a value cannot be taken, with the habit behind it where it is a known one."""
         self.wrong.add(path)
-        if value is not ABSENT:
+        if value is not Absent:
             searched = self.document.file is not None
             hint = about_value(self.document.place(path), value, kind, searched=searched) or hint
         self.note(path, rule, value=value, hint=hint)
 
-    def note(self, path: KeyPath, rule: str, *, value: object = ABSENT, hint: str = "") -> None:
+    def note(self, path: KeyPath, rule: str, *, value: object = Absent, hint: str = "") -> None:
         """Note a problem at a path."""
         self.problems.append(self.document.problem(path, rule, value=value, hint=hint))
 

@@ -43,7 +43,7 @@ class Stored:
             right = isinstance(value, int | float) and value is not True and node.low <= value <= node.high
             rule = f"must be a number with {node.low:g} <= {name} <= {node.high:g}"
         if not right:
-            raise ConfigError(Problem(path=name, rule=rule, value=value, has_value=True))
+            raise ConfigError(Problem(path=name, rule=rule, value=value))
         return value
 
 

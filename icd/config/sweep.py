@@ -237,15 +237,11 @@ class SweepConfig:
         last = {"search": search, "resources": asdict(self.resources)}
         return {"name": self.name, **pairs, **plain(self.template), **last}
 
-    def identity(self) -> dict[str, Any]:
-        """Everything a resume must find unchanged: all but budget and resources."""
+    def digest(self) -> str:
+        """SHA-256 of everything a resume must find unchanged: all but budget and resources."""
         data = self.to_data()
         del data["resources"], data["search"]["budget"]
-        return data
-
-    def digest(self) -> str:
-        """SHA-256 of the identity."""
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -110,4 +110,4 @@ def views_problem(name: str, views: ViewFamily, side: int | None) -> Problem | N
         rule, hint = f"images of {name} are {side} x {side}, which these views do not resize", "that size, or crop_flip"
     else:
         return None
-    return Problem(rule=rule, value=views.size, has_value=True, hint=f"take {hint} with resize")
+    return Problem(rule=rule, value=views.size, hint=f"take {hint} with resize")

@@ -17,15 +17,6 @@ MUL1 = np.uint64(0xBF58476D1CE4E5B9)
 MUL2 = np.uint64(0x94D049BB133111EB)
 
 
-def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    words = words ^ (words >> np.uint64(30))
-    words *= MUL1
-    words ^= words >> np.uint64(27)
-    words *= MUL2
-    words ^= words >> np.uint64(31)
-    return words
-
-
 def bits(*words: ArrayLike) -> NDArray[np.uint64]:
     """Hash integers, broadcast against each other, to 64 random bits.
 
@@ -41,7 +32,12 @@ def bits(*words: ArrayLike) -> NDArray[np.uint64]:
     for word in words:
         # int64 first: NumPy refuses to turn a negative Python integer into uint64; wrapping int64 is wanted.
         step = np.atleast_1d(np.asarray(word).astype(np.int64)).astype(np.uint64)
-        state = _mix((state ^ step) + GOLDEN)
+        state = (state ^ step) + GOLDEN
+        state ^= state >> np.uint64(30)
+        state *= MUL1
+        state ^= state >> np.uint64(27)
+        state *= MUL2
+        state ^= state >> np.uint64(31)
     return state
 
 

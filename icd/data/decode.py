@@ -35,8 +35,7 @@ def decode_rgb(path: Path) -> "Image":
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(path) as image:
-            problem = _problem(image)
-            if not problem:
+            if not (problem := _problem(image)):
                 return _rgb(image)
     except Exception as error:  # a decoder fed with a broken file raises anything, struct.error included
         told = f"not a readable image ({type(error).__name__}: {error}); restore or remove the file"

@@ -62,7 +62,6 @@ def make_images(per_class: int, image_seed: int, *, test: bool) -> ArrayImages:
 
 def _draw_images(numbers_N: NDArray[np.int64], image_seed: int, test: bool) -> NDArray[np.uint8]:
     """Draw the images with these running numbers of the train or test set: uint8 [N, 3, 32, 32]."""
-    labels_N = numbers_N % 100
 
     def chances(purpose: int, count: int) -> FloatArray:
         """Numbers in [0, 1), [N, count]."""
@@ -70,7 +69,7 @@ def _draw_images(numbers_N: NDArray[np.int64], image_seed: int, test: bool) -> N
 
     image_NCHW = 0.6 * _grounds(chances(1, 8))
     fields = (image_NCHW[..., :_FIELD_W], image_NCHW[..., -_FIELD_W:])
-    for place, (field_NCHF, digits_N) in enumerate(zip(fields, (labels_N // 10, labels_N % 10), strict=True)):
+    for place, (field_NCHF, digits_N) in enumerate(zip(fields, (numbers_N // 10 % 10, numbers_N % 10), strict=True)):
         ink_NHF = _inks(digits_N, chances(2 + place, 6), leftmost=place == 0, test=test)
         colour_NC = 1.0 - 0.6 * chances(4 + place, 3)
         field_NCHF += ink_NHF[:, None] * (colour_NC[:, :, None, None] - field_NCHF)
@@ -138,23 +137,20 @@ def _sources(test: bool) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int6
 
     Returns:
         taps [S, 11 * 11, 4]: value, slope to the right, slope down and cross term of each cell of the source
-        with a black border; the sources of each digit, [10, most of a digit]; how many each digit has, [10].
+        with a black border; the sources of each digit, [10, S]; how many each digit has, [10].
     """
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
     images_SHW = bundled.images.astype(np.float64)
     key_S = counter.bits(*images_SHW.reshape(len(images_SHW), -1).T.astype(np.int64))
-    chosen = []
+    pools, sizes = np.zeros((10, len(key_S)), dtype=np.int64), np.zeros(10, dtype=np.int64)
     for digit in range(10):
         own = np.flatnonzero(bundled.target == digit)
         own = own[np.argsort(key_S[own], kind="stable")]
         num_test = len(own) // _ONE_IN
-        chosen.append(own[:num_test] if test else own[num_test:])
-    sizes = np.array([len(own) for own in chosen])
-    pools = np.zeros((10, sizes.max()), dtype=np.int64)
-    for digit, own in enumerate(chosen):
-        pools[digit, : len(own)] = own
+        own = own[:num_test] if test else own[num_test:]
+        pools[digit, : len(own)], sizes[digit] = own, len(own)
     padded = np.pad(images_SHW, ((0, 0), (1, 3), (1, 3)))
     here, right = padded[:, :_GRID, :_GRID], padded[:, :_GRID, 1 : _GRID + 1]
     below, diagonal = padded[:, 1 : _GRID + 1, :_GRID], padded[:, 1 : _GRID + 1, 1 : _GRID + 1]

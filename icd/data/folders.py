@@ -1,12 +1,11 @@
 """Data sets that are folders of image files: class folders (ImageNet), Tiny-ImageNet, and CUB-200-2011."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from icd.data.decode import IMAGE_SUFFIXES
 from icd.data.images import FileImages, decoded
@@ -82,29 +81,26 @@ def load_cub200(request: Request) -> Split:
     folder = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
     if not (folder / "images.txt").is_file():
         raise DataError(f"cub200: no images.txt in {root} or {root / 'CUB_200_2011'}; unpack CUB_200_2011.tgz there")
-    class_names, names, labels_N, is_train_N = _cub_lists(folder)
-    images = FileImages.found(folder / "images", names, labels_N)
-    if is_train_N.all():
-        raise DataError(f"{folder / 'train_test_split.txt'}: must leave images to test on; unpack the data set again")
-    train, test = images.subset(np.flatnonzero(is_train_N)), images.subset(np.flatnonzero(~is_train_N))
-    return make_split(request, "cub200", train, lambda: test, class_names)
-
-
-def _cub_lists(folder: Path) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.bool_]]:
-    """Read the four lists: class names, image paths, labels int64 [N] and who is for training, bool [N]."""
-    classes = lines(folder / "classes.txt", 2)
+    classes, listed = lines(folder / "classes.txt", 2), lines(folder / "images.txt", 2)
     label_of = {number: label for label, (number, _) in enumerate(classes)}
-    images = lines(folder / "images.txt", 2)
-    columns = []
-    for name, allowed in (("image_class_labels.txt", label_of), ("train_test_split.txt", {"0": 0, "1": 1})):
-        values = dict(lines(folder / name, 2))
-        for number, image in images:
-            if values.get(number) not in allowed:
-                rule = f"image {number} ({image}) must have one of {len(allowed)} known values"
-                raise DataError(f"{folder / name}: {rule}, but got {values.get(number)!r}; unpack the data set again")
-        columns.append(np.array([allowed[values[number]] for number, _ in images], dtype=np.int64))
-    names = [inside(folder / "images", name, folder / "images.txt") for _, name in images]
-    return [name for _, name in classes], names, columns[0], columns[1] == 1
+    labels = _values_of(listed, folder / "image_class_labels.txt", label_of)
+    is_train = _values_of(listed, folder / "train_test_split.txt", {"0": 0, "1": 1})
+    names = [inside(folder / "images", name, folder / "images.txt") for _, name in listed]
+    images = FileImages.found(folder / "images", names, labels)
+    if all(is_train):
+        raise DataError(f"{folder / 'train_test_split.txt'}: must leave images to test on; unpack the data set again")
+    test, train = (images.subset(np.flatnonzero(np.equal(is_train, part))) for part in (0, 1))
+    return make_split(request, "cub200", train, lambda: test, [name for _, name in classes])
+
+
+def _values_of(listed: list[list[str]], file: Path, allowed: Mapping[str, int]) -> list[int]:
+    """Read what a file says of each listed image (number, path)."""
+    values = dict(lines(file, 2))
+    for number, image in listed:
+        if values.get(number) not in allowed:
+            rule = f"image {number} ({image}) must have one of {len(allowed)} known values"
+            raise DataError(f"{file}: {rule}, but got {values.get(number)!r}; unpack the data set again")
+    return [allowed[values[number]] for number, _ in listed]
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -160,7 +160,8 @@ class FileImages:
             return self
         with self._holding:
             key = side, views.resizes, device
-            if key not in self._held and fits(3 * side * side * len(self), device):
+            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
+            if key not in self._held and 3 * side * side * len(self) <= min(_MOST_HELD, free // _HELD_SHARE):
                 self._held.clear()  # one copy at a time
                 self._held[key] = decoded(self, views, threads).to(device)
             return self._held.get(key, self)
@@ -172,8 +173,7 @@ ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:
     """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
     side = views.source
-    if side is None:
-        raise ValueError("views of each image's own size cannot be shown from memory")
+    assert side is not None, "views of each image's own size cannot be shown from memory"
     images_NCHW = np.empty((len(files), 3, side, side), dtype=np.uint8)
 
     def decode_into(index: int) -> None:
@@ -182,12 +182,6 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(decode_into, range(len(files))))
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
-
-
-def fits(num_bytes: int, device: torch.device) -> bool:
-    """Whether so much may be kept for a process on a device, beside the other trials of this machine."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
-    return num_bytes <= min(_MOST_HELD, free // _HELD_SHARE)
 
 
 def available() -> int:

@@ -45,10 +45,7 @@ def batches(
     view_ids: ArrayLike | None,
     views: ViewFamily,
     batch_size: int,
-    mean: Rgb,
-    std: Rgb,
-    device: torch.device | str,
-    channels_last: bool,
+    normaliser: "Normaliser",
     num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Show images batch by batch; a pure function of its arguments, whatever ``num_workers``.
@@ -59,10 +56,7 @@ def batches(
         view_ids: The view of each, [N]; None for the test-time view.
         views: The family the ids belong to.
         batch_size: B; the last batch may be smaller.
-        mean: Per-colour mean to subtract, pixels scaled to 0..1.
-        std: Per-colour deviation to divide by.
-        device: Where the batches shall be. uint8 travels, the normalisation happens there.
-        channels_last: Memory format of the images.
+        normaliser: What is done on the way, and where the batches shall be: uint8 travels.
         num_workers: Threads that decode files. Images in memory need none.
 
     Raises:
@@ -72,7 +66,6 @@ def batches(
     view_ids_N = None if view_ids is None else np.asarray(view_ids, dtype=np.int64)
     require(batch_size >= 1, "batch_size >= 1", batch_size)
     require(view_ids_N is None or view_ids_N.shape == indices_N.shape, f"{len(indices_N)} view ids", view_ids)
-    normaliser = Normaliser(mean, std, torch.device(device), channels_last)
     if isinstance(images, ArrayImages):
         shown = _from_memory(images, indices_N, view_ids_N, views, batch_size)
     else:
@@ -82,7 +75,10 @@ def batches(
 
 
 class Normaliser:
-    """Turns uint8 pixels into what a network sees, on its device, by one multiplication and one addition."""
+    """Turns uint8 pixels into what a network sees, on its device, by one multiplication and one addition.
+
+    ``mean`` and ``std`` are of pixels scaled to 0..1; ``channels_last`` is the memory format of the result.
+    """
 
     def __init__(self, mean: Rgb, std: Rgb, device: torch.device, channels_last: bool) -> None:
         self.device = device

@@ -29,14 +29,6 @@ def resize_problems(resize: int | None, size: int) -> Iterator[FieldProblem]:
         yield FieldProblem("resize", f"resize >= size ({size}) must hold", resize)
 
 
-def stretched_batch(images_BCHW: Tensor, side: int) -> Tensor:
-    """Resize uint8 images to ``side`` x ``side`` where they have another size; within one grey level of Pillow."""
-    if images_BCHW.shape[-2:] == (side, side):
-        return images_BCHW
-    sized = F.interpolate(images_BCHW.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return sized.round_().clamp_(0, 255).to(torch.uint8)
-
-
 class OfSquares:
     """What families share whose views are taken from a square: a file is shown as images in memory are."""
 
@@ -49,11 +41,12 @@ class OfSquares:
 
     def evaluate(self: Any, images_BCHW: Tensor) -> Tensor:
         """Bring a batch to the square that views are taken from, or refuse images of another size."""
-        if self.resizes:
-            return stretched_batch(images_BCHW, self.source)
-        shape = tuple(images_BCHW.shape[2:])
-        require(shape == (self.source, self.source), f"image height and width == {self.source}", shape)
-        return images_BCHW
+        square, shape = (self.source, self.source), tuple(images_BCHW.shape[2:])
+        if shape == square:
+            return images_BCHW
+        require(self.resizes, f"image height and width == {self.source}", shape)
+        sized = F.interpolate(images_BCHW.float(), square, mode="bilinear", antialias=True, align_corners=False)
+        return sized.round_().clamp_(0, 255).to(torch.uint8)  # within one grey level of Pillow
 
     def render(self: Any, image: "Image", view_id: int | None) -> NDArray[np.uint8]:
         """Show a decoded file under a view, or as at test time: uint8 [3, S, S]."""
@@ -90,8 +83,3 @@ def windows(images_BCHW: Tensor, oy_B: Tensor, ox_B: Tensor, side: int) -> Tenso
     rows_BS = (oy_B[:, None] + steps[:side]) * width + ox_B[:, None]
     starts_BCS = planes_BC[:, :, None] + rows_BS[:, None]
     return stretches.index_select(0, starts_BCS.flatten()).view(num_images, num_colours, side, side)
-
-
-def centre_offset(outer: int, inner: int) -> int:
-    """Where a centre crop starts; rounds half to even as torchvision does."""
-    return round((outer - inner) / 2)

@@ -27,15 +27,7 @@ from torch.nn import functional as F
 
 from icd.data import counter
 from icd.data.decode import pixels
-from icd.data.view_parts import (
-    OfSquares,
-    ViewIds,
-    centre_offset,
-    flipped_where,
-    ids_on,
-    resize_problems,
-    windows,
-)
+from icd.data.view_parts import OfSquares, ViewIds, flipped_where, ids_on, resize_problems, windows
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.fields import Checked, Count, FieldProblem, NonNegativeInt, Range
 from icd.registry import Registry
@@ -44,8 +36,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STRENGTHS = 30  # of RandAugment run from 0 to this
-
-Operation = Callable[["Image", float], "Image"]  # a picture, and how strongly: -1 to 1
 
 
 def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
@@ -107,7 +97,7 @@ class CropFlip(OfSquares, Checked):
 
     def evaluate(self, images_BCHW: Tensor) -> Tensor:
         source_BCHW = OfSquares.evaluate(self, images_BCHW)
-        start = centre_offset(self.source, self.size)
+        start = round((self.source - self.size) / 2)  # half to even, as torchvision does
         return source_BCHW[:, :, start : start + self.size, start : start + self.size]
 
 
@@ -193,8 +183,8 @@ def _changed(name: str, image: "Image", strength: float) -> "Image":
     return changed
 
 
-# In torchvision's order. A view id means what it does by this order, so it stays.
-OPERATIONS: tuple[Operation, ...] = (
+# In torchvision's order: a view id means what it does by it, so it stays. Each takes how strongly it acts, -1 to 1.
+OPERATIONS: tuple[Callable[["Image", float], "Image"], ...] = (
     lambda image, strength: image,
     lambda image, strength: _affine(image, 1, 0.3 * strength, 0, 0, 1, 0),
     lambda image, strength: _affine(image, 1, 0, 0, 0.3 * strength, 1, 0),

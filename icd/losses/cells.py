@@ -150,7 +150,7 @@ def loss_of_cells(base_loss: BaseLoss, student_BPK: Tensor, teacher_BPK: Tensor,
     if shape != wanted:
         rule, path = f"must give one value for each row, shape {list(wanted)}", f"base loss {type(base_loss).__name__}"
         got = type(loss).__name__ if shape is None else list(shape)
-        raise ConfigError(Problem(path=path, rule=rule, value=got, has_value=True))
+        raise ConfigError(Problem(path=path, rule=rule, value=got))
     return loss.reshape(batch, cells)
 
 

@@ -7,8 +7,7 @@ Shape key:
     N: rows    K: classes    k: classes left out of a row
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -42,11 +41,9 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     return value_
 
 
-@contextmanager
-def no_autocast(like: Tensor) -> Iterator[None]:
+def no_autocast(like: Tensor) -> AbstractContextManager[Any]:
     """Keep automatic mixed precision away from products of logits: a cosine in bfloat16 has three digits."""
-    with torch.autocast(like.device.type if like.is_cuda else "cpu", enabled=False):
-        yield
+    return torch.autocast(like.device.type if like.is_cuda else "cpu", enabled=False)
 
 
 def in_full_precision(logits: Tensor) -> Tensor:

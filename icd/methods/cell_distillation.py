@@ -9,18 +9,16 @@ cluster weight above zero iCD-X.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from icd.fields import FieldProblem, NonNegative, Positive, Range, check_fields
+from icd.fields import Count, FieldProblem, NonNegative, Positive, check_fields
 from icd.losses import BaseLoss, KnowledgeDistillation
 from icd.losses.cells import Gram, cluster_loss, paper_scale_weights, scale_loss
 from icd.losses.rows import standardized
 from icd.methods.base import NetworkOutputs, Step, WeightlessMethod, cross_entropy, teacher_of, warmup_factor, weighted
-
-Scale = Annotated[int, Range(at_least=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +60,7 @@ class CellDistillation(WeightlessMethod):
     needs_teacher: ClassVar[bool] = True
 
     base_loss: BaseLoss = field(default_factory=KnowledgeDistillation)
-    scales: tuple[Scale, ...] = (1, 2, 4)
+    scales: tuple[Count, ...] = (1, 2, 4)
     base_weight: NonNegative = 1.0
     ce_weight: NonNegative = 1.0
     warmup_epochs: NonNegative = 0.0
@@ -74,7 +72,7 @@ class CellDistillation(WeightlessMethod):
     cluster_temperature_squared: bool = False
     cluster_scale_weights: tuple[NonNegative, ...] | None = None
     gram: Gram = "cells"
-    grid: Annotated[int, Range(at_least=1)] | None = 4
+    grid: Count | None = 4
     global_verdict: Literal["cell", "logits"] = "cell"
     allow_repeated_cells: bool = False
     logit_standardization: bool = False

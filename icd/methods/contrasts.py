@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from icd.data import counter
 from icd.losses.contrastive import ContrastMode
 
+_GOLDEN, _MUL1, _MUL2 = (int(word.view(np.int64)) for word in (counter.GOLDEN, counter.MUL1, counter.MUL2))
+
 
 class DeviceContrasts(nn.Module):
     """Draws what each image is compared with, uniform over the images of other classes and with replacement.
@@ -60,18 +62,14 @@ class DeviceContrasts(nn.Module):
 
 def _mixed(state: Tensor, word: int | Tensor) -> Tensor:
     """Take one more word into a hash, as ``counter.bits`` does; int64 wraps around like uint64."""
-    state = (state ^ (word.to(torch.int64) if isinstance(word, Tensor) else word)) + _signed(counter.GOLDEN)
-    state = (state ^ _shifted(state, 30)) * _signed(counter.MUL1)
-    state = (state ^ _shifted(state, 27)) * _signed(counter.MUL2)
+    state = (state ^ (word.to(torch.int64) if isinstance(word, Tensor) else word)) + _GOLDEN
+    state = (state ^ _shifted(state, 30)) * _MUL1
+    state = (state ^ _shifted(state, 27)) * _MUL2
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, by: int) -> Tensor:
     return (state >> by) & ((1 << (64 - by)) - 1)  # without the sign
-
-
-def _signed(word: np.uint64) -> int:
-    return int(word.view(np.int64))
 
 
 def _below(limit_B1: Tensor, bits: Tensor) -> Tensor:

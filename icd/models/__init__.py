@@ -5,8 +5,6 @@ To add a network, write its class in the file of its family and add a row here; 
 
 from functools import partial
 
-import torch
-
 from icd.errors import ConfigError, Problem, did_you_mean
 from icd.models import mobilenetv2, torchvision_nets, vgg
 from icd.models.layers import halvings
@@ -125,10 +123,7 @@ def build_model(
     if build is None:
         raise _refusal("pretrained", f"must be false for {arch}, which has no published ImageNet weights", True)
     with initial_weights(seed):
-        if seed is None:
-            return build(num_classes, stem)
-        with torch.device("cpu"):
-            return build(num_classes, stem)
+        return build(num_classes, stem)
 
 
 def feature_size(arch: str, stem: Stem, image_size: int) -> tuple[int, int, int]:
@@ -156,4 +151,4 @@ def _row(arch: str, stem: str) -> ModelRow:
 
 
 def _refusal(path: str, rule: str, value: object, hint: str = "") -> ConfigError:
-    return ConfigError(Problem(path=path, rule=rule, value=value, has_value=True, hint=hint))
+    return ConfigError(Problem(path=path, rule=rule, value=value, hint=hint))

@@ -76,7 +76,7 @@ def _built(name: str, build: Callable[..., Any], num_classes: int, stem: Stem) -
 @cache
 def _measured(name: str, build: Builder, stem: Stem, image_size: int) -> tuple[int, int, int]:
     """Give channels, height and width of the features, from one pass of a blank image; 0 where that is impossible."""
-    with initial_weights(0), torch.device("cpu"), torch.inference_mode():
+    with initial_weights(0), torch.inference_mode():
         network = build(2, stem).eval()
         try:
             output = network(torch.zeros(1, 3, image_size, image_size))

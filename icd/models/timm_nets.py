@@ -141,7 +141,7 @@ def _as_map(tokens_BTC: Tensor) -> Tensor:
 @cache
 def _reader_of(name: str) -> str:
     """Find how a network's map is read, by trying which one's mean the classifier turns into the logits."""
-    with initial_weights(0), torch.device("cpu"), torch.inference_mode():
+    with initial_weights(0), torch.inference_mode():
         network: Any = _create(name, 3).eval()
         head = _classifier(network)
         nn.init.normal_(head.weight)  # a classifier of zeros would agree with anything

@@ -64,20 +64,14 @@ def build(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) 
     Raises:
         SetupError: If the published weights cannot be had.
     """
-    del stem  # torchvision's own is the only one
-    kind = TorchvisionMobileNetV2 if name == "mobilenet_v2" else TorchvisionResNet
-    return kind(_torchvision_network(name, num_classes, pretrained), num_classes)
-
-
-def _torchvision_network(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     from torchvision.models import get_model, get_model_weights
 
-    if not pretrained:
-        network: nn.Module = get_model(name, num_classes=num_classes)
-        return network
-    network = get_model(name)
-    network.load_state_dict(_published_weights(name, get_model_weights(name).DEFAULT))
-    return network
+    del stem  # torchvision's own is the only one
+    network = get_model(name) if pretrained else get_model(name, num_classes=num_classes)
+    if pretrained:
+        network.load_state_dict(_published_weights(name, get_model_weights(name).DEFAULT))
+    kind = TorchvisionMobileNetV2 if name == "mobilenet_v2" else TorchvisionResNet
+    return kind(network, num_classes)
 
 
 def _published_weights(name: str, weights: Any) -> dict[str, Tensor]:

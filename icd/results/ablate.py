@@ -16,7 +16,7 @@ from icd.results.outcome import WHOLE, FailedRuns
 from icd.results.plan import Plan
 from icd.results.read_outcome import outcome_of
 from icd.results.searched import Searched, planned_arm
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
 
@@ -72,7 +72,8 @@ def make_plan(
     Args:
         ledger: Of the sweep.
         sweep: Its configuration.
-        trial: Number of a complete search trial; by default the confirmed winner, else the best one.
+        trial: Number of a complete search trial; by default the winner of a finished confirmation, else the best one,
+            which is announced.
         seeds: At most.
         failed_runs: What a run counts that diverged.
         root: Folder of results, for commands that a message names.
@@ -81,14 +82,16 @@ def make_plan(
         StateError: If there is none, or it has no parts.
     """
     searched, confirmed = Searched.of(ledger, sweep), outcome_of(ledger, "confirm")
-    winner = confirmed.arm(confirmed.winner).trial if confirmed is not None and confirmed.winner is not None else None
-    number = winner if trial is None else trial
+    number = trial
+    if trial is None and confirmed is not None and confirmed.finished and confirmed.winner is not None:
+        number = confirmed.arm(confirmed.winner).trial
     chosen = next((record for record in searched.ordered if record.number == number), None)
-    if chosen is None and trial is None:
-        chosen = next(iter(searched.ordered), None)
+    if number is None and searched.ordered:
+        chosen = searched.ordered[0]
+        ledger.announce(f"no finished confirmation of {ledger.name}, so its best trial is taken apart: {chosen.number}")
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
-        see = pasted(root or default_root(), "trials", ledger.name)
+        see = pasted(root_of(root), "trials", ledger.name)
         raise StateError(f"{which} of sweep {ledger.name!r} has run all its epochs; see '{see}'")
     whole = searched.configs(chosen)
     one = next(iter(whole.values()))  # pairs differ in their networks; their method is the same

@@ -8,10 +8,11 @@ untuned first, so tuning can only add to it.
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from icd.config.document import full_form
 from icd.config.ranges import Choice, is_node, plain
@@ -35,6 +36,7 @@ from icd.search.study.sweep_index import find, pasted
 from icd.search.sweep_status import status_of
 
 SEEDS = 5
+JUDGING = "benchmark/judging"  # attribute of a row's study: what the table was judged by when its runs were begun
 _LONGEST = 24  # letters of a pair in the name of a sweep, which may have 64
 
 
@@ -120,11 +122,17 @@ def benchmark_plan(ledger: Ledger) -> Plan | None:
 
 
 def run_benchmark(
-    document: Document, settings: Settings, *, seeds: int | None = None, failed_runs: FailedRuns = "left-out"
+    document: Document,
+    settings: Settings,
+    *,
+    seeds: int | None = None,
+    failed_runs: FailedRuns = "left-out",
+    judging: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Search and confirm what is left of every entry, on so many seeds, the same for all; see ``benchmark_seeds``.
 
-    ``failed_runs`` says what a run counts that diverged; a row that was begun keeps what it was begun with.
+    ``failed_runs`` says what a run counts that diverged; a row that was begun keeps what it was begun with. So it does
+    with ``judging``, the table's, by which ``read_benchmark`` knows a table that is to be judged otherwise.
 
     Returns:
         Names of the sweeps of which more trials or runs failed than their budget allows; the other rows have theirs.
@@ -135,6 +143,7 @@ def run_benchmark(
     """
     found = entries(document)
     shared, name = benchmark_seeds(found, settings.root, seeds), ""
+    listed = partial(_listed, shared, failed_runs, judging)
     try:
         for place, entry in enumerate(found, start=1):
             name, row = entry.sweep.name, f"row {place} of {len(found)}"
@@ -148,7 +157,7 @@ def run_benchmark(
                 settings.announce(f"{row}: no trial of {name} is complete, so it has no entry")
             elif plan is None or not plan.finished(ledger.records("confirm")):
                 settings.announce(f"{row}: {len(shared)} seeds of the best of {name}")
-                _refuse_stopped(name, train_listed("confirm", name, settings, partial(_listed, shared, failed_runs)))
+                _refuse_stopped(name, train_listed("confirm", name, settings, listed))
     except Interrupted as error:
         again = pasted(settings.root, "benchmark", shlex.quote(document.source))
         raise Interrupted(f"the table stopped at {name}; continue with '{again}' and its other options") from error
@@ -167,7 +176,13 @@ def _failed_too_often(entry: Entry, root: Path) -> bool:
     return failed_too_often(ledger.records(), most) or failed_too_often(runs, most)
 
 
-def _listed(seeds: tuple[int, ...], failed_runs: FailedRuns, ledger: Ledger, sweep: SweepConfig) -> Plan:
+def _listed(
+    seeds: tuple[int, ...],
+    failed_runs: FailedRuns,
+    judging: Mapping[str, Any] | None,
+    ledger: Ledger,
+    sweep: SweepConfig,
+) -> Plan:
     plan = benchmark_plan(ledger)
     if plan is not None:
         return plan
@@ -175,6 +190,7 @@ def _listed(seeds: tuple[int, ...], failed_runs: FailedRuns, ledger: Ledger, swe
     first = searched.ordered[0]
     arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
     plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
+    ledger.note_study(**{JUDGING: judging})
     return begin_plan(ledger, plan, anew=True)
 
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from icd.config.space import fixed_part
-from icd.errors import UsageError, did_you_mean
-from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds
+from icd.config.trial import differences
+from icd.errors import StateError, UsageError, did_you_mean
+from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison, FailedRuns
 from icd.results.read_outcome import compared, shown_by
 from icd.results.templating import rendered
+from icd.search.core.device_usage import device_hours
 from icd.search.sweep_status import status_of
 
-_USUAL_BASELINE = "KD"
+_USUAL_BASELINE, _USUAL_ALPHA = "KD", 0.05
 FORMATS = ("md", "csv", "tex")
 _LATEX = str.maketrans(
     {letter: rf"\{letter}" for letter in "_&%#${}"}
@@ -63,7 +65,20 @@ class Table:
     alpha: float  # chance of any false difference in the table
     seeds: int  # planned for each row
     finished: bool
+    baselines: tuple[str, ...] = ()  # rows that every row is compared with
+    begun_otherwise: tuple[str, ...] = ()  # what differs from what it was judged by when its runs were begun
     statement: str = ""
+
+    @property
+    def known(self) -> int:
+        """How many runs have a value."""
+        return sum(len(cell.arm.runs) for cell in self.cells)
+
+    @property
+    def judging(self) -> dict[str, Any]:
+        """What it is judged by, as plain data."""
+        labels = sorted(cell.arm.label for cell in self.cells)
+        return {"against": [*self.baselines], "alpha": self.alpha, "rows": labels}
 
     def cell(self, row: str, column: str) -> Cell:
         """Give a row's cell for a pair."""
@@ -81,24 +96,29 @@ def read_benchmark(
     *,
     seeds: int | None = None,
     against: Sequence[str] = (),
-    alpha: float = 0.05,
+    alpha: float | None = None,
+    again: bool = False,
 ) -> Table:
     """Read what the entries' sweeps hold.
 
     ``name`` is that of the file, ``seeds`` how many are planned for each row; see ``benchmark_seeds``. ``against`` are
-    baseline rows, by default KD, or the first row; ``alpha`` is the chance of any false difference.
+    baseline rows, ``alpha`` is the chance of any false difference: by default what the table was begun with, else KD,
+    or the first row, and 0.05.
 
     Raises:
-        StateError: If the table was begun with another number of seeds, or a sweep is another one.
+        StateError: If the table was begun with another number of seeds, or with other baselines, rows or alpha unless
+            ``again``, or a sweep is another one.
         UsageError: For a baseline that is no row.
     """
-    rows = tuple(dict.fromkeys(entry.row for entry in entries))
-    baselines = tuple(dict.fromkeys(against)) or ((_USUAL_BASELINE,) if _USUAL_BASELINE in rows else rows[:1])
+    rows, stored = tuple(dict.fromkeys(entry.row for entry in entries)), _stored(entries, root)
+    first: Mapping[str, Any] = stored[0] if stored else {"against": [], "alpha": _USUAL_ALPHA}
+    usual = [label for label in first["against"] if label in rows] or [_USUAL_BASELINE]
+    baselines = tuple(dict.fromkeys(against or [label for label in usual if label in rows])) or rows[:1]
     for label in baselines:
         if label not in rows:
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
     planned = len(benchmark_seeds(entries, root, seeds))
-    cells = tuple(_cell(entry, root) for entry in entries)
+    cells, alpha = tuple(_cell(entry, root) for entry in entries), alpha or float(first["alpha"])
     table = Table(
         name=name,
         metric="test/top1",
@@ -109,8 +129,22 @@ def read_benchmark(
         alpha=alpha,
         seeds=planned,
         finished=all(cell.finished for cell in cells),
+        baselines=baselines,
     )
+    otherwise = tuple(dict.fromkeys(text for old in stored for text in differences(old, table.judging)))
+    if otherwise and not again:
+        raise StateError(
+            f"the table {name!r} was begun otherwise, and its runs are known; undo, or add --judge-again, which the "
+            f"table will say: {'; '.join(otherwise)}"
+        )
+    table = replace(table, begun_otherwise=otherwise)
     return replace(table, statement=" ".join(rendered("benchmark.txt.j2", table=table, baselines=baselines).split()))
+
+
+def _stored(entries: Sequence[Entry], root: Path) -> list[Mapping[str, Any]]:
+    """Give what a table was judged by when the runs of each row were begun."""
+    ledgers = [ledger for entry in entries if (ledger := begun(root, entry)) and benchmark_plan(ledger)]
+    return [judging for ledger in ledgers if (judging := ledger.attributes.get(JUDGING))]
 
 
 def _cell(entry: Entry, root: Path) -> Cell:
@@ -127,20 +161,22 @@ def _cell(entry: Entry, root: Path) -> Cell:
         return cell
     records, plan = ledger.records(), benchmark_plan(ledger)
     gpus = float(ledger.attributes.get("gpus_per_trial") or 0.0)
-    seconds = sum(float(record.attributes.get("seconds", 0.0)) for record in records)
-    units = (gpus or entry.sweep.resources.cpus_per_trial) / 3600
-    cell = replace(cell, trials=sum(record.counts for record in records), per="GPU" if gpus else "CPU")
+    held: tuple[Literal["cpus", "gpus"], float]
+    held = ("gpus", gpus) if gpus else ("cpus", entry.sweep.resources.cpus_per_trial)
+    trials, hours = sum(record.counts for record in records), device_hours(records, *held)
+    cell = replace(cell, trials=trials, hours=hours, per="GPU" if gpus else "CPU")
     if plan is None:
         status = status_of(root, ledger.name)
-        return replace(cell, hours=units * seconds, finished=status.state == "finished" and status.best is None)
+        return replace(cell, finished=status.state == "finished" and status.best is None)
     found = shown_by(ledger, plan)
     arm = replace(found.arms[0], label=label)
-    (own,) = plan.values(ledger.records("confirm")).values()
+    confirmed = plan.records(ledger.records("confirm"))
+    (own,) = plan.values(confirmed).values()
     return replace(
         cell,
         arm=arm,
         counted={seed: value for (_, seed), value in own.items()},
-        hours=units * (seconds + found.seconds),
+        hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
         runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
         finished=found.finished,

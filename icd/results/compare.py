@@ -1,6 +1,6 @@
 """Several sweeps beside each other: what differs in them, what they found, and whether that may be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
 from icd.results.words import flat_text, flattened, measured
+from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
@@ -19,7 +20,15 @@ if TYPE_CHECKING:  # these bring torch
     from icd.results.searched import Searched
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
-_TRAINED = ("data", "teacher", "student", "pair", "pairs")
+TRAINED = ("data", "teacher", "student", "pair", "pairs")  # what figures begin with
+# Of confirmations: what must be the same, or their means differ by it.
+_WAYS: Mapping[str, Callable[[Outcome], object]] = {
+    "what was trained on": lambda found: found.train_on,
+    "finalists": lambda found: sum(arm.kind == "finalist" for arm in found.arms),
+    "seeds": lambda found: found.planned_seeds,
+    "failed runs": lambda found: found.failed_runs,
+    "rounds": lambda found: found.round,
+}
 
 
 class _Side:
@@ -61,33 +70,33 @@ def _rows(names: Sequence[str], columns: Sequence[Mapping[str, str]]) -> dict[st
 
 def _figures(side: _Side) -> dict[str, str]:
     found, counts = side.best, counts_of(side.records)
-    hours = sum(float(record.attributes.get("seconds", 0.0)) for record in side.records) / 3600
     cpus, gpus = side.sweep["resources"]["cpus_per_trial"], side.attributes.get("gpus_per_trial")
     reached = f"{side.metric} {measured(side.metric, found.values[0])} (trial {found.number})" if found else ""
     return {
-        **{part: flat_text(side.sweep[part]) for part in _TRAINED if side.sweep.get(part)},
+        **{part: flat_text(side.sweep[part]) for part in TRAINED if side.sweep.get(part)},
         "trials": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
         "best (one seed)": reached,
-        "confirmed": _confirmed(side.confirmation),
-        "CPU-hours": f"{float(cpus) * hours:.3g}",
-        "GPU-hours": "" if gpus is None else f"{float(gpus) * hours:.3g}",
+        "CPU-hours": f"{device_hours(side.records, 'cpus', cpus):.3g}",
+        "GPU-hours": "" if gpus is None else f"{device_hours(side.records, 'gpus', gpus):.3g}",
         "created": str(side.attributes.get("created", "")),
+        **_confirmed(side.confirmation),
     }
 
 
-def _confirmed(found: Outcome | None) -> str:
-    """Write the winner's mean and its intervals against every baseline."""
+def _confirmed(found: Outcome | None) -> dict[str, str]:
+    """Write the winner's mean, what choosing it adds to that by luck, and a row for each baseline with the interval."""
     if found is None or found.winner is None:
-        return "no"
-    arm = found.arm(found.winner)
+        return {"confirmed": "no"}
+    arm, finalists = found.arm(found.winner), sum(arm.kind == "finalist" for arm in found.arms)
     spread = "" if arm.sd is None else f" ± {arm.sd:.2f}"
-    intervals = [
-        f"{item.difference:+.2f}{f' [{item.interval}]' if item.interval else ''} against {item.against}"
-        for item in found.of(arm.label)
-        if item.difference is not None
-    ]
-    words = "; ".join([f"{arm.label}: {arm.mean:.2f}{spread} (n={len(arm.runs)})", *intervals])
-    return words if found.finished else f"{words}; not finished"
+    mean = f"{arm.label}: {arm.mean:.2f}{spread} (n={len(arm.runs)})"
+    rows = {"confirmed": mean if found.finished else f"not finished; {mean}"}
+    if found.optimism is not None:
+        rows["chosen among"] = f"{finalists} finalists, by luck about {found.optimism:.2f} too high"
+    for item in found.of(arm.label):
+        if item.difference is not None:
+            rows[f"against {item.against}"] = f"{item.difference:+.2f}{f' [{item.interval}]' if item.interval else ''}"
+    return rows
 
 
 def _warnings(sides: Sequence[_Side]) -> list[str]:
@@ -102,14 +111,19 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
         found.append(f"Their objectives differ ({told}): best values cannot be compared.")
     if len({tuple(sorted(side.attributes.get("teachers", {}).values())) for side in sides}) > 1:
         found.append("Their teachers differ: a difference may be the teacher's.")
-    confirmed = {side.name: side.confirmation for side in sides if side.confirmation is not None}
-    if 0 < len(confirmed) < len(sides):
-        told = ", ".join(confirmed)
-        found.append(f"Only {told} is confirmed: compare a mean over fresh seeds with another one only.")
-    if len({outcome.train_on for outcome in confirmed.values()}) > 1:
-        found.append("They were confirmed in different ways (what was trained on).")
-    counts = [side.complete for side in sides]
-    if not confirmed and len(set(counts)) > 1 and min(counts):
+    if len({digest for side in sides if (digest := side.attributes.get("test_digest"))}) > 1:
+        found.append("They were confirmed on different test images: means cannot be compared.")
+    begun = {side.name: side.confirmation for side in sides if side.confirmation is not None}
+    confirmed = [name for name, outcome in begun.items() if outcome.winner is not None and outcome.finished]
+    if begun and len(confirmed) < len(sides):
+        told = f"Only {', '.join(confirmed)} is" if confirmed else "None is fully"
+        found.append(f"{told} confirmed: compare a mean over fresh seeds with another one only.")
+    if len(begun) > 1:
+        found.append("Between sweeps nothing is tested: a difference of their confirmed means may be luck.")
+    ways = [name for name, of in _WAYS.items() if len(set(map(of, begun.values()))) > 1]
+    if ways:
+        found.append(f"They were confirmed in different ways ({', '.join(ways)}).")
+    if len({side.complete for side in sides}) > 1 and all(side.complete for side in sides):
         told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
         found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
     if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):

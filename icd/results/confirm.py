@@ -18,7 +18,7 @@ from icd.methods import PAPER_ROWS
 from icd.results.outcome import FailedRuns, PlannedArm
 from icd.results.plan import Plan, begin_plan, changes, stored_plans
 from icd.results.searched import Searched, planned_arm
-from icd.search import default_root
+from icd.search import root_of
 from icd.search.core.records import TrialRecord
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
@@ -73,7 +73,7 @@ def make_plan(
     if not finalists:
         raise StateError(
             f"sweep {ledger.name!r} has no finalist: no trial has run all its epochs that is not one of "
-            f"{', '.join(labels)}; see '{pasted(root or default_root(), 'trials', ledger.name)}'"
+            f"{', '.join(labels)}; see '{pasted(root_of(root), 'trials', ledger.name)}'"
         )
     return Plan(
         stage="confirm",
@@ -103,7 +103,7 @@ def _baseline(label: str, sweep: SweepConfig, searched: Searched) -> tuple[Plann
 
 
 def begin_race(ledger: Ledger, sweep: SweepConfig, count: int, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
-    """Begin a race of so many trials, or go on with the last one.
+    """Begin a race of so many of the best trials that are no baselines of the sweep, or go on with the last one.
 
     With ``anew`` or ``keep_seeds`` another is begun, as by ``begin_plan``, but for one that no confirmation was begun
     with yet: then the same command, given again after a signal, goes on with that.
@@ -111,25 +111,11 @@ def begin_race(ledger: Ledger, sweep: SweepConfig, count: int, *, anew: bool = F
     Raises:
         StateError: If no trial is complete, or a race of other trials was begun.
     """
-    plans, wanted = stored_plans(ledger, "race"), race_plan(ledger, sweep, count)
-    # Plans of an earlier version do not say which race, and there was only one.
-    used = {plan.race_round or min(plan.raced, 1) for plan in stored_plans(ledger, "confirm")}
-    if plans and plans[-1].round not in used and not changes(plans[-1], wanted):
-        anew = keep_seeds = False
-    return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
-
-
-def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
-    """Plan a race of the best trials that are no baselines of the sweep.
-
-    Raises:
-        StateError: If no such trial is complete.
-    """
     searched = Searched.of(ledger, sweep)
     arms = searched.distinct_arms([record for record in searched.ordered if not record.baseline], count)
     if not arms:
         raise StateError(f"sweep {ledger.name!r} has nothing to race: no trial has run all its epochs")
-    return Plan(
+    wanted = Plan(
         stage="race",
         arms=tuple(arms),
         seeds=searched.fresh_seeds(RACE_SEEDS),
@@ -139,10 +125,17 @@ def race_plan(ledger: Ledger, sweep: SweepConfig, count: int) -> Plan:
         measure_on="val",
         raced=count,
     )
+    plans = stored_plans(ledger, "race")
+    used = {plan.race_round for plan in stored_plans(ledger, "confirm")}
+    if plans and plans[-1].round not in used and not changes(plans[-1], wanted):
+        anew = keep_seeds = False
+    return begin_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds)
 
 
 def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """Give the trials that have raced, by the mean of their values; those without a value are left out.
+    """Give the trials that have raced, those with the fewest failed runs first, then by the mean of their values.
+
+    Those without a value are left out.
 
     Raises:
         StateError: If no race of so many trials was run.
@@ -150,13 +143,14 @@ def in_race_order(ledger: Ledger, ordered: Sequence[TrialRecord], count: int) ->
     plan = last_race(ledger, count)
     values = plan.values(ledger.records("race"))
     same = plain_sweep(ledger)["objectives"][0]["metric"] == "val/top1"
-    means = {}
+    merits = {}
     for arm in plan.arms:
         own = [*values[arm.label, ""].values()]
+        searched = [arm.search_value] if same and arm.search_value is not None else []
         if own:
-            means[arm.trial] = statistics.fmean([*own, *([arm.search_value] if same and arm.search_value else [])])
-    raced = [record for record in ordered if record.number in means]
-    return sorted(raced, key=lambda record: -means[record.number])
+            merits[arm.trial] = (len(own) - len(plan.seeds), statistics.fmean([*own, *searched]))
+    raced = [record for record in ordered if record.number in merits]
+    return sorted(raced, key=lambda record: merits[record.number], reverse=True)
 
 
 def last_race(ledger: Ledger, count: int) -> Plan:

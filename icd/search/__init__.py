@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from icd.search.core.roots import default_root, root_of
+from icd.search.core.roots import root_of
 
 if TYPE_CHECKING:
     from icd.config.yaml import Document
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_status",
-    "default_root",
     "plan",
     "remove",
     "resume",

@@ -7,22 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, did_you_mean
-from icd.search.study.database import open_storage, storage_url
+from icd.search.study.database import open_storage, redacted, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
-from icd.search.study.sweep_index import can_exist, refuse_earlier, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import can_exist, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
-from icd.search.tracking.mlflow_client import connect
+from icd.search.tracking.mlflow_client import connect, own_experiment
 
 logger = logging.getLogger(__name__)
 
 
 def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
-    """Name what ``remove`` would take away; a sweep whose removal was cut off may lack its study.
+    """Name what ``remove`` would take away.
 
     Raises:
-        StateError: If somebody drives it, it is another program's, or there is nothing of that name.
+        StateError: If somebody drives it, it is another program's, its other half is elsewhere, or there is nothing of
+            that name.
     """
     driver = driver_of(root, name)
     if driver is not None:
@@ -30,19 +31,25 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     folder, url = sweep_folder(root, name), storage_url(root)
     refuse_earlier(root)
     names = Ledger.names(storage := open_storage(url)) if can_exist(root, url) else []
+    files = sweep_files_of(folder)
     if name in names:
         Ledger.refuse_foreign(storage, name)
-    bucket = sweep_files_of(folder).bucket
-    found = [f"its study in {root}"] if name in names else []
+        refuse_elsewhere(root, name)
+    else:
+        files.refuse_old_trials()
+    bucket = files.bucket
+    found = [f"its study in {redacted(url)}"] if name in names else []
     found += [str(folder)] if folder.exists() else []
-    found += [f"{bucket.url}/sweeps/{name}"] if bucket is not None and bucket.list(f"sweeps/{name}") else []
+    found += [f"{bucket.url}/{files.prefix}"] if bucket is not None and bucket.list(files.prefix) else []
     if not found:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
-    return [*found, *([f"experiment {name!r} in MLflow"] if mlflow else [])]
+    return [*found, *(["its experiment in MLflow"] if mlflow else [])]
 
 
 def remove(root: Path, name: str, *, mlflow: bool) -> None:
     """Remove a sweep; teachers and their caches stay, since other sweeps use them.
+
+    Its study goes last: what a removal that was cut off has left is found by the next.
 
     Raises:
         StateError: If somebody drives it.
@@ -51,33 +58,33 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
-        _forget(root, name, url, mlflow=mlflow)
-        try:
-            for path in folder.iterdir():
-                (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
-        except OSError as error:
-            raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
+        storage = open_storage(url)
+        Ledger.refuse_foreign(storage, name)
+        if mlflow and name in Ledger.names(storage):
+            _drop_experiment(tracking_uri(root), name, str(Ledger(storage, name).attributes.get("uid", "")))
+        _drop_files(folder)
+        Ledger.remove(storage, name)
     # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
     with suppress(OSError):
         folder.rmdir()
 
 
-def _forget(root: Path, name: str, url: str, *, mlflow: bool) -> None:
-    storage = open_storage(url)
-    Ledger.refuse_foreign(storage, name)
-    if mlflow:  # first: without its study the sweep would be found no more
-        _drop_experiment(tracking_uri(root), name)
-    Ledger.remove(storage, name)
-    bucket = sweep_files_of(sweep_folder(root, name)).bucket
-    if bucket is not None:
-        for object_name in bucket.list(f"sweeps/{name}"):
-            bucket.forget(object_name)
+def _drop_files(folder: Path) -> None:
+    files = sweep_files_of(folder)
+    if files.bucket is not None:
+        for object_name in files.bucket.list(files.prefix):
+            files.bucket.forget(object_name)
+    try:
+        for path in folder.iterdir():
+            (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
+    except OSError as error:
+        raise SetupError(f"{error.filename or folder} cannot be removed: {error.strerror}; try again") from error
 
 
-def _drop_experiment(uri: str, name: str) -> None:
-    """Delete an experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
+def _drop_experiment(uri: str, name: str, uid: str) -> None:
+    """Delete a sweep's experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
     client = connect(uri)
-    found = client.get_experiment_by_name(name)
+    found = own_experiment(client, name, uid)
     if found is not None and found.lifecycle_stage == "active":
-        client.rename_experiment(found.experiment_id, f"{name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
+        client.rename_experiment(found.experiment_id, f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
         client.delete_experiment(found.experiment_id)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from icd.config.sweep import SweepConfig
 from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
-from icd.search.run_sweep import check_digests
 from icd.search.session import Session, session, stored_sweep
 from icd.search.settings import Settings, preparation
 from icd.search.study.ledger import Ledger
@@ -62,13 +61,15 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     chosen = {
         "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}),
         "tuned": attributes.get("tuned", {}),
+        **{name: attributes[name] for name in ("data_digest", "test_digest", "teachers") if name in attributes},
     }
     request = preparation(configs, sweep, settings, probe=not ledger.records(listed.stage), **chosen)
     prepared = held.prepare(sweep, request)
-    check_digests(ledger, prepared)
     one_thing = measured(sweep, listed.objective)
     ledger.drive()
     ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
+    if prepared.test_digest:
+        ledger.note_study(test_digest=prepared.test_digest)
     driver = SweepController(
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),

@@ -5,7 +5,8 @@ import secrets
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from icd.search.sweep_status import has_ended
 from icd.training.hardware import versions
 
 __all__ = ["SweepResult", "run"]
+
+_LIBRARIES = ("ray", "optuna", "mlflow")  # that search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +78,12 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
             return _told_again(sweep, begun, held)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
-        request = preparation(space.extremes(), sweep, settings, probe=begun is None)
-        if begun is not None:  # a cache's rounding is not a live teacher's: what was begun goes on the same way
-            kept = {name: begun.attributes.get(name, {}) for name in ("teacher_caches", "tuned")}
-            request = replace(request, **kept)
-        prepared = held.prepare(sweep, request)
+        known = begun.attributes if begun else {}
+        # A cache's rounding is not a live teacher's: what was begun goes on the same way.
+        kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
+        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
         ledger = begun or _create(held.storage, space, document, prepared, settings)
-        check_digests(ledger, prepared)
+        _note(ledger, sweep, document)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)
 
 
@@ -94,22 +96,24 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
     if "digest" not in attributes:
         Ledger.refuse_foreign(storage, sweep.name)
         return None  # a driver was killed while it made the study; ``_create`` completes it
-    before, now = json.loads(attributes["sweep"]), sweep.to_data()
-    other_budget = before["search"]["budget"] != now["search"]["budget"]
-    for data in (before, now):
-        data.pop("resources")
-        if settings.extend:
-            data["search"].pop("budget")
-    changed = differences(before, now)
+    lines = differences(json.loads(attributes["sweep"]), sweep.to_data())
+    changed = [line for line in lines if not line.startswith("resources.")]
+    only_budget = all(line.startswith("search.budget.") for line in changed)
+    if changed and not (only_budget and settings.extend):
+        rule = "was begun with another configuration; undo, or choose another name"
+        if only_budget:
+            again = pasted(settings.root, "resume", sweep.name)
+            rule = f"has another budget; '{again}' keeps it, --extend takes the one that is asked for"
+        raise StateError(f"sweep {sweep.name!r} {rule}: {'; '.join(changed)}")
     if changed:
-        only_budget = all(line.startswith("search.budget.") for line in changed)
-        advice = "add --extend to use the new budget" if only_budget else "undo, or choose another name"
-        raise StateError(f"sweep {sweep.name!r} was begun with another configuration; {advice}: " + "; ".join(changed))
-    if settings.extend:
-        if other_budget:
-            ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
-        ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
+        ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
+        _note(ledger, sweep, document)
     return ledger
+
+
+def _note(ledger: Ledger, sweep: SweepConfig, document: Mapping[str, Any]) -> None:
+    """Keep the configuration that 'icd resume' goes on with."""
+    ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
 
 
 def _create(
@@ -123,7 +127,7 @@ def _create(
         "sweep": json.dumps(sweep.to_data()),
         "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
-        "versions": {**versions(), **library_versions(), "git": _git_commit()},
+        "versions": {**versions(), **{name: version(name) for name in _LIBRARIES}, "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
         "teacher_lines": list(prepared.teacher_lines),
@@ -133,28 +137,6 @@ def _create(
         "digest": sweep.digest(),  # last: a study with its digest is whole
     }
     return Ledger.create(storage, sweep, attributes, settings.announce)
-
-
-def check_digests(ledger: Ledger, prepared: PreflightResult) -> None:
-    """Refuse to go on with other images or teachers than a study was begun with.
-
-    Raises:
-        StateError: With what changed.
-    """
-    attributes, name = ledger.attributes, ledger.name
-    before, now = attributes["data_digest"], prepared.data_digest
-    changed = [f"the images or their split (digest {before[:12]}, now {now[:12]})"] if before != now else []
-    changed += [
-        f"teacher {teacher}"
-        for teacher, digest in prepared.teachers.items()
-        if attributes["teachers"].get(teacher, digest) != digest
-    ]
-    if changed:
-        raise StateError(
-            f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; put "
-            f"back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file may take "
-            f"over the best settings with enqueue: {{from: {name}}}"
-        )
 
 
 def _drive(
@@ -177,13 +159,7 @@ def _drive(
         teacher_caches=dict(prepared.teacher_caches),
         tuned=dict(prepared.tuned),
     )
-
-    def finish() -> None:
-        # Who is told to leave at once does so; the report can be had from 'icd report'.
-        if not driver.stop_now:
-            leave_report(sweep.name, held.folder, settings)
-
-    pending = held.conduct(driver, finish)
+    pending = held.conduct(driver, lambda: leave_report(sweep.name, held.folder, settings))
     if driver.stopped_by == "signal":
         again = pasted(settings.root, "resume", sweep.name)
         raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
@@ -210,19 +186,6 @@ def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, 
         pending=pending,
         tracking=redacted(tracking_uri(held.settings.root)),
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that search."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("ray", "optuna", "mlflow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
 
 
 def _git_commit() -> str:

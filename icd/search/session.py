@@ -1,7 +1,6 @@
 """One driver at work on a sweep: its lock, its executor and its tracker, the same for every stage of a study."""
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from icd.search.study.sweep_index import (
     find,
     pasted,
     refuse_earlier,
+    refuse_elsewhere,
     refuse_one_database,
     sweep_folder,
     tracking_uri,
@@ -46,9 +46,6 @@ from icd.storage.bucket import url_of
 from icd.storage.durable import write_durably
 from icd.worker.gpus import visible_gpus
 from icd.worker.trial_inputs import TrialFolders, look_for_data
-
-logger = logging.getLogger(__name__)
-
 
 _FLUSH_S = 30.0  # how long the end of a sweep waits for MLflow
 _LEAVE_S = 2.0  # the same where it must go
@@ -81,11 +78,10 @@ class Session:
         self._noted = time.monotonic()
 
     def _take_over(self) -> None:
-        """Bring here what a driver on another machine left in the bucket, if the root is one."""
-        if self.files.bucket is None:
-            return
-        self.settings.announce(f"root {self.files.bucket.url}, with copies in {self.settings.root}")
-        self.files.bucket.check()
+        """Refuse files of another study, and bring here what a driver on another machine left in the bucket."""
+        if self.files.bucket is not None:
+            self.settings.announce(f"root {self.files.bucket.url}, with copies in {self.settings.root}")
+            self.files.bucket.check()
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
@@ -124,20 +120,24 @@ class Session:
     def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        ``finish`` is called at a clean end, while MLflow can still be told.
+        ``finish`` is called at a clean end, while MLflow can still be told; who has to leave at once leaves it out.
 
         Returns:
             Runs of which MLflow lacks something.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
-            self._tick(driver)  # where nothing is left, something may be asked for
-            self._executor.run(driver, lambda: self._tick(driver))
-            if driver.halted is not None:
-                with suppress(SetupError):  # what halted it may be the same disk
-                    driver.note_stage(stopped_by=driver.stopped_by)
-                raise driver.halted
+            try:
+                self._tick(driver)  # where nothing is left, something may be asked for
+                self._executor.run(driver, lambda: self._tick(driver))
+                if driver.halted is not None:
+                    raise driver.halted
+            except Exception:
+                with suppress(Exception):  # it may be the study that is away, full, or another driver's by now
+                    driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
+                raise
             driver.note_stage(stopped_by=driver.stopped_by)
-            finish()
+            if not driver.stop_now:
+                finish()
         return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
 
     def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:
@@ -195,6 +195,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
     refuse_earlier(settings.root)
+    refuse_elsewhere(settings.root, sweep.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

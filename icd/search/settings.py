@@ -55,7 +55,7 @@ def preparation(
         sweep: Its resources.
         settings: How and where.
         probe: Whether each configuration is tried.
-        **chosen: What was chosen before: ``teacher_caches``, ``tuned``.
+        **chosen: What was chosen or found before: ``teacher_caches``, ``tuned``, ``data_digest``, ``teachers``.
     """
     return PreflightRequest(
         configs=[config.to_data() for config in configs],
@@ -68,6 +68,7 @@ def preparation(
         teacher_cache=settings.teacher_cache,
         teacher_cache_gb=settings.teacher_cache_gb,
         engine=engine_asked(settings.engine, sweep.resources.engine),
+        sweep=sweep.name,
         **chosen,
     )
 

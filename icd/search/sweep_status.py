@@ -12,9 +12,9 @@ from icd.config.sweep import Direction, RankName
 from icd.errors import StateError
 from icd.search.controller.node_health import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
-from icd.search.core.device_usage import DeviceUse, mixed_cost, uses
+from icd.search.core.device_usage import DeviceUse, device_hours, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain
-from icd.search.core.records import State, TrialRecord, best, interrupted
+from icd.search.core.records import Stage, State, TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
@@ -48,7 +48,8 @@ class SweepStatus:
     budget: Mapping[str, float | None] = field(default_factory=dict)  # its limits, as in the file
     # what is used of them: ``trials``, ``hours``, ``gpu_hours`` (None until a driver has known the GPUs)
     used: Mapping[str, float | None] = field(default_factory=dict)
-    stopped_by: str = ""  # why its last driver left; empty where one drives it or was killed
+    # why its last driver left, ``error`` after one that no rule foresees; empty where one drives it or was killed
+    stopped_by: str = ""
     created: str = ""  # UTC time
     expected_gain: ExpectedGain | None = None  # what ten more trials are worth; None with several objectives, or early
     requests: int = 0  # how many trials that ``icd try`` asked for are not in the study yet
@@ -85,9 +86,9 @@ def all_statuses(root: Path) -> list[SweepStatus]:
     return found + [_preparing(folder) for folder in folders if folder.name not in known and is_driven(folder)]
 
 
-def records_of(root: Path, ledger: Ledger) -> list[TrialRecord]:
-    """Give every trial of a sweep as it is to be shown: ``interrupted`` where the study has it under way in vain."""
-    records = ledger.records()
+def records_of(root: Path, ledger: Ledger, stage: Stage = "search") -> list[TrialRecord]:
+    """Give every trial of a stage as it is to be shown: ``interrupted`` where the study has it under way in vain."""
+    records = ledger.records(stage)
     unsure = any(record.unfinished for record in records)
     return interrupted(records) if unsure and driver_of(root, ledger.name) is None else records
 
@@ -104,11 +105,11 @@ def has_ended(ledger: Ledger, records: Sequence[TrialRecord], requests: Sequence
 def used_budget(ledger: Ledger, records: Sequence[TrialRecord]) -> dict[str, float | None]:
     """Say what is used of a budget: ``trials``, ``hours``, ``gpu_hours``; None for GPUs that no driver has known."""
     attributes = ledger.attributes
-    gpus, seconds = attributes.get("gpus_per_trial"), sum(record.attributes.get("seconds", 0.0) for record in records)
+    gpus = attributes.get("gpus_per_trial")
     return {
         "trials": sum(record.counts for record in records),
         "hours": float(attributes.get("seconds", 0.0)) / 3600,
-        "gpu_hours": None if gpus is None else float(gpus) * seconds / 3600,
+        "gpu_hours": None if gpus is None else device_hours(records, "gpus", gpus),
     }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from icd.errors import SetupError
@@ -16,14 +17,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Put a file into place so that a kill leaves the old one or the new one, never half of one.
+def write_durably(path: Path, content: bytes, *, parents: bool = False) -> None:
+    """Put a file into place so that a kill leaves the old one or the new one; with ``parents`` its folder is made.
 
     Raises:
         SetupError: If the disk is full or the folder cannot be written.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             file.write(content)
             file.flush()
@@ -31,5 +34,6 @@ def write_durably(path: Path, content: bytes) -> None:
         aside.replace(path)
         sync(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error

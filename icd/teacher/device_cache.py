@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icd.data.loader import Numbers
 from icd.errors import CheckpointError
 from icd.teacher.cache_block import Block, BlockSpec
 from icd.teacher.cached_outputs import CachedOutputs
-from icd.training.cached_teacher import Numbers, Show
+from icd.training.cached_teacher import Show
 
 if TYPE_CHECKING:
     from icd.teacher.cache import TeacherCache
@@ -78,11 +79,6 @@ class DeviceCache:
             mirror.logits_fp16_SD.record_stream(torch.cuda.current_stream(device))
             mirror.verdicts_SV.record_stream(torch.cuda.current_stream(device))
 
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        return self.cache.computed
-
     def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have the entries of an epoch on the device, computed if need be; returns their rows there."""
         if self._reading is not None:
@@ -131,11 +127,17 @@ class DeviceCache:
 def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | None:
     """Give whole mirrors of the blocks, made where they are missing; None where they do not fit.
 
-    Another process may take the memory that was free a moment ago; then what was made here is given back.
+    Those of earlier trials, which are over, go if need be. Another process may take the memory that was free a moment
+    ago; then what was made here is given back.
     """
-    if not _fit(blocks, device):
+    wanted = {(block.folder, device): block.spec for block in blocks}
+    new = {key: spec for key, spec in wanted.items() if key not in _mirrors}
+    needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in new.values())
+    if needed > _room(device):
+        for key in {key for key in _mirrors if key[1] == device} - set(wanted):
+            del _mirrors[key]
+    if new and needed > _room(device):
         return None
-    new = {(block.folder, device): block.spec for block in blocks if (block.folder, device) not in _mirrors}
     try:
         made = {key: Mirror(spec, spec.num_slots, device) for key, spec in new.items()}
     except torch.OutOfMemoryError as error:
@@ -143,17 +145,6 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
         return None
     _mirrors.update(made)
     return [_mirrors[block.folder, device] for block in blocks]
-
-
-def _fit(blocks: list[Block], device: torch.device) -> bool:
-    """Whether whole mirrors of the blocks fit; those of earlier trials, which are over, go if need be."""
-    wanted = {(block.folder, device): block.spec for block in blocks}
-    specs = [spec for key, spec in wanted.items() if key not in _mirrors]
-    needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in specs)
-    if needed > _room(device):
-        for key in {key for key in _mirrors if key[1] == device} - set(wanted):
-            del _mirrors[key]
-    return needed == 0 or needed <= _room(device)
 
 
 def _room(device: torch.device) -> int:

@@ -325,15 +325,12 @@ def prepare(
         return None
     if teacher.weights == "pretrained":
         return _pretrained(teacher, split)
-    known = store.with_digest(teacher.digest) if teacher.digest else None
-    if known is not None:
-        card = known
-    elif teacher.weights == "train":
+    card = store.with_digest(teacher.digest) if teacher.digest else None
+    if card is None and teacher.weights == "train":
         card = train_teacher(store, recipe(config.data, teacher), split, execution, None, announce)
         if execution.stop():
             raise Interrupted(f"stopped once teacher {card.name} was trained; start again to continue")
-    else:
-        card = store.find(teacher.weights)
+    card = card or store.find(teacher.weights)
     if card.arch != teacher.arch:
         raise TeacherError(f"teacher {card.name} is a {card.arch}, but the configuration says {teacher.arch}")
     if card.num_classes != split.num_classes:
@@ -348,7 +345,7 @@ def _pretrained(teacher: TeacherConfig, split: Split) -> Ready:
     """Give a network with its published weights; its head must be the published one."""
     if split.num_classes != IMAGENET_CLASSES:
         rule, hint = pretrained_problem(split.num_classes)
-        raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", has_value=True, hint=hint))
+        raise ConfigError(Problem(path="teacher.weights", rule=rule, value="pretrained", hint=hint))
     network = build_model(teacher.arch, num_classes=split.num_classes, stem=teacher.stem, pretrained=True)
     digest = weights_digest(network.state_dict())
     _check_digest(teacher, f"{teacher.arch} as published", digest)

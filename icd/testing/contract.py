@@ -40,6 +40,7 @@ def failures(checks: Sequence[Check[Subject]], subject: Subject) -> list[str]:
     lines, failed = list[str](), set[Check[Any]]()
     for check in checks:
         if _AFTER.get(check) in failed:
+            failed.add(check)
             continue
         before = len(lines)
         name = str(getattr(check, "__name__", check)).replace("_", " ")

@@ -17,7 +17,7 @@ import torch
 from icd.data import DATASETS, Split, views_problem
 from icd.data.decode import decode_rgb, pixels
 from icd.data.images import ArrayImages, FileImages, ImageSet
-from icd.data.loader import batches, order
+from icd.data.loader import Normaliser, batches, order
 from icd.data.views import draw
 from icd.errors import TestSetClosedError
 from icd.testing.contract import Check, require
@@ -101,10 +101,7 @@ def default_views_make_normalised_batches(case: DatasetCase) -> None:
                 view_ids=view_ids,
                 views=row.augmentation,
                 batch_size=8,
-                mean=split.mean,
-                std=split.std,
-                device="cpu",
-                channels_last=True,
+                normaliser=Normaliser(split.mean, split.std, torch.device("cpu"), channels_last=True),
             )
         )
         same = torch.equal(torch.cat([batch.labels_B for batch in shown]), images.labels_N[torch.from_numpy(chosen)])

@@ -56,6 +56,22 @@ def one_value_for_each_row(loss: BaseLoss) -> None:
 
 
 @after(one_value_for_each_row)
+def two_calls_give_the_same(loss: BaseLoss) -> None:
+    """Nothing is drawn at random or kept from one batch to the next, or a resumed trial would be another one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, second = (values_of(loss, random_logits(1), random_logits(2), some_labels()) for _ in range(2))
+        values_of(loss, random_logits(3), random_logits(4), some_labels())
+        torch.manual_seed(0)
+        again = values_of(loss, random_logits(1), random_logits(2), some_labels())
+    rule = (
+        "must keep no state between batches, which a resumed trial would lack: after others the same logits must give"
+    )
+    require(torch.equal(first, again), f"{rule} the same")
+    require(torch.equal(first, second), "two calls on the same logits must give the same; nothing may be random")
+
+
+@after(two_calls_give_the_same)
 def rows_are_independent(loss: BaseLoss) -> None:
     """A row's value does not depend on the rows beside it, or for a ``per_batch`` loss a cell's on other cells."""
     if getattr(loss, "per_batch", False):
@@ -77,7 +93,7 @@ def rows_are_independent(loss: BaseLoss) -> None:
     require(same, "the value of a row must not depend on the other rows; a loss of a whole batch says per_batch = True")
 
 
-@after(one_value_for_each_row)
+@after(two_calls_give_the_same)
 def gradient_is_that_of_the_value(loss: BaseLoss) -> None:
     """Autograd's gradient is the slope of the value."""
     teacher_NK, labels_N = random_logits(2)[:3], some_labels(rows=3)
@@ -91,7 +107,7 @@ def gradient_is_that_of_the_value(loss: BaseLoss) -> None:
         require(False, f"the gradient must be the slope of the value by finite differences: {told}")
 
 
-@after(one_value_for_each_row)
+@after(two_calls_give_the_same)
 def extreme_logits_stay_finite(loss: BaseLoss) -> None:
     """Logits of 10,000, as an untrained network in half precision may give them, make no NaN."""
     for dtype in (torch.float32, torch.float64):
@@ -104,7 +120,7 @@ def extreme_logits_stay_finite(loss: BaseLoss) -> None:
             require(torch.isfinite(gradient_of(loss, *pair)).all(), f"the gradient must be finite {what}")
 
 
-@after(one_value_for_each_row)
+@after(two_calls_give_the_same)
 def inputs_are_left_alone(loss: BaseLoss) -> None:
     """Calling it changes neither logits nor labels."""
     student_NK, teacher_NK, labels_N = random_logits(1), random_logits(2), some_labels()
@@ -117,14 +133,7 @@ def inputs_are_left_alone(loss: BaseLoss) -> None:
         require(torch.equal(before, now), f"{name} must not be changed in place")
 
 
-@after(one_value_for_each_row)
-def two_calls_give_the_same(loss: BaseLoss) -> None:
-    """Nothing is drawn at random, or a resumed trial would be another one."""
-    first, second = (values_of(loss, random_logits(1), random_logits(2), some_labels()) for _ in range(2))
-    require(torch.equal(first, second), "two calls on the same logits must give the same; nothing may be random")
-
-
-@after(one_value_for_each_row)
+@after(two_calls_give_the_same)
 def any_number_of_classes_and_rows(loss: BaseLoss) -> None:
     """One row and many classes are possible."""
     for rows, classes in ((1, CLASSES), (2, 100), (8, 20)):
@@ -171,11 +180,11 @@ def _outside(bound: Any) -> float:
 
 LOSS_CHECKS: tuple[Check[Any], ...] = (
     one_value_for_each_row,
+    two_calls_give_the_same,
     rows_are_independent,
     gradient_is_that_of_the_value,
     extreme_logits_stay_finite,
     inputs_are_left_alone,
-    two_calls_give_the_same,
     any_number_of_classes_and_rows,
     is_a_value,
     every_number_has_a_range,

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -23,9 +22,7 @@ class BackgroundWriter:
     def __enter__(self) -> "BackgroundWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.join()
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -38,13 +35,8 @@ class BackgroundWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether the work goes on."""
+        """Whether the work goes on; where it has ended, ``join`` costs nothing."""
         return self._thread is not None and self._thread.is_alive()
-
-    def poll(self) -> None:
-        """Raise what went wrong, if the work has ended; costs nothing otherwise."""
-        if not self.busy:
-            self.join()
 
     def join(self) -> None:
         """Wait for the end of the work, and raise what went wrong."""

@@ -7,25 +7,19 @@ Shape key:
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from icd.data.loader import Batch
+from icd.data.loader import Batch, Numbers
 from icd.methods import NetworkOutputs
 
-Numbers = NDArray[np.int64]
 Show = Callable[[Numbers, Numbers, int], Iterator[Batch]]  # image indices, view ids, batch size
 
 
 class CachedTeacher(Protocol):
     """Answers for the teacher, batch by batch; what is missing it computes."""
 
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        ...
+    computed: int  # on how many images the teacher was run so far
 
     def outputs(self, batch: Batch, epoch: int) -> NetworkOutputs:
         """Give the teacher's outputs for a training batch."""
@@ -42,11 +36,6 @@ class CachedTeacher(Protocol):
 
 class DeviceTeacher(Protocol):
     """Answers for the teacher from the memory of a device, epoch by epoch."""
-
-    @property
-    def computed(self) -> int:
-        """On how many images the teacher was run so far."""
-        ...
 
     def upload(self, epoch: int, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> Numbers:
         """Have an epoch's entries on the device; returns their rows there, [N]."""

@@ -32,14 +32,12 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def save(path: Path, payload: Mapping[str, Any]) -> str:
-    """Write a payload of tensors and plain values; returns its SHA-256."""
+def save(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a payload of tensors and plain values under its SHA-256."""
     buffer = io.BytesIO()
     torch.save(dict(payload), buffer)
     body = buffer.getvalue()
-    digest = hashlib.sha256(body).hexdigest()
-    write_durably(path, _MAGIC + digest.encode() + b"\n" + body)
-    return digest
+    write_durably(path, _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -71,12 +69,11 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> str:
+def save_epoch(folder: Path, epoch: int, payload: Mapping[str, Any]) -> None:
     """Write the checkpoint of an epoch and drop all but the newest two."""
-    digest = save(_epoch_path(folder, epoch), payload)
+    save(folder / f"epoch-{epoch:06d}.ckpt", payload)
     for path in _epoch_paths(folder)[_KEEP:]:
         path.unlink(missing_ok=True)
-    return digest
 
 
 def drop_unfinished(folder: Path) -> None:
@@ -94,12 +91,10 @@ def newest(folder: Path) -> Checkpoint | None:
     damaged = []
     for path in _epoch_paths(folder):
         try:
-            payload = load(path)
+            return Checkpoint(_epoch_of(path), load(path), path)
         except CheckpointError as error:
             damaged.append(str(error))
             logger.warning("%s; trying the one before", error)
-            continue
-        return Checkpoint(_epoch_of(path), payload, path)
     if damaged:
         raise CheckpointError("no valid checkpoint is left: " + "; ".join(damaged))
     return None
@@ -112,10 +107,6 @@ def newest_epoch(folder: Path) -> int:
 
 def _epoch_of(path: Path) -> int:
     return int(path.stem.removeprefix("epoch-"))
-
-
-def _epoch_path(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:06d}.ckpt"
 
 
 def _epoch_paths(folder: Path) -> list[Path]:

@@ -22,21 +22,19 @@ from torch import Tensor
 
 from icd.config.trial import TrialConfig
 from icd.data.images import ArrayImages, ImageSet
-from icd.data.loader import Batch, Normaliser
+from icd.data.loader import Batch, Numbers
 from icd.data.views import RandAugment
 from icd.methods import (
     CellDistillation,
     ContrastiveRepresentation,
     CrossEntropy,
-    NetworkOutputs,
     SimilarityPreserving,
     Step,
 )
-from icd.training.cached_teacher import Numbers
 from icd.training.draws import seed_step
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.optimizer import learning_rates, lr_scalar
-from icd.training.step import TrainStep, live_outputs
+from icd.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +80,18 @@ class DeviceEpochs:
     Attributes:
         graph: The recorded step, once there is one.
         why_not: Why there is none, if that is known.
-        teacher_images: On how many images the teacher was run for the present epoch.
         data_seconds: How long steps waited for images: never, because they lie on the device.
     """
 
     def __init__(self, step: TrainStep, inputs: EpochInputs) -> None:
         assert isinstance(inputs.images, ArrayImages)
         self.step, self.inputs, self.config, self.images = step, inputs, inputs.config, inputs.images
-        training, split, device = inputs.config.training, inputs.split, inputs.execution.device
+        training, device = inputs.config.training, inputs.execution.device
         self.device, self.num_shown, self.num_steps = device, inputs.num_shown, inputs.num_steps
-        self.normaliser = Normaliser(split.mean, split.std, device, training.uses_channels_last)
+        self.normaliser = inputs.normaliser()
         self.num_full, rest = divmod(self.num_shown, training.batch_size)
         self.cache = None if inputs.cache is None else inputs.cache.on_device(device, self.num_shown)
-        self.teacher_images, self.data_seconds = 0, 0.0
+        self.data_seconds = 0.0
 
         self._indices_T3B = torch.zeros(self.num_full, 3, training.batch_size, dtype=torch.int64, device=device)
         self._rest_3b = torch.zeros(3, rest, dtype=torch.int64, device=device)
@@ -134,11 +131,8 @@ class DeviceEpochs:
         """Send what the epoch's steps need."""
         training, (indices_N, view_ids_N) = self.config.training, self.inputs.order(epoch)
         rows_N = np.zeros_like(indices_N)
-        self.teacher_images = self.num_shown if self.inputs.teacher is not None else 0
         if self.cache is not None:
-            before = self.cache.computed
             rows_N = self.cache.upload(epoch, indices_N, view_ids_N, partial(self._show, epoch))
-            self.teacher_images = self.cache.computed - before
             if epoch < training.epochs:
                 self.cache.read_ahead(epoch + 1, *self.inputs.order(epoch + 1))
         indices_3N = torch.from_numpy(np.stack([indices_N, view_ids_N, rows_N]))
@@ -162,16 +156,12 @@ class DeviceEpochs:
         batch = Batch(images_BCHW, self.images.labels_N.index_select(0, indices_B), indices_B)
         moment = Step(batch.labels_B, indices_B, self._epoch, self._counter.squeeze(0))
         lr = self._rates.index_select(0, self._counter).squeeze(0)
-        values_L = self.step(batch, self._teacher_outputs(batch, rows_B), moment, lr)
+        teacher = self.cache.outputs(rows_B) if self.cache is not None else self.inputs.live_outputs(batch)
+        values_L = self.step(batch, teacher, moment, lr)
         if self._log is None:
             self._log = values_L.new_zeros(self.num_steps, len(values_L))
         self._log.index_copy_(0, self._counter, values_L.unsqueeze(0))
         self._counter.add_(1)
-
-    def _teacher_outputs(self, batch: Batch, rows_B: Tensor) -> NetworkOutputs | None:
-        if self.cache is not None:
-            return self.cache.outputs(rows_B)
-        return None if self.inputs.teacher is None else live_outputs(self.inputs.teacher, batch)
 
     def _recorded(self) -> bool:
         """Whether there is a graph; records it once the step is warm. Recording runs nothing."""

@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 from icd.config.trial import TrialConfig
 from icd.data import views
 from icd.data.images import ImageSet
-from icd.data.loader import Batch, batches, order
+from icd.data.loader import Batch, Normaliser, Numbers, batches, order
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
+from icd.methods import NetworkOutputs
 from icd.models import Network
-from icd.training.cached_teacher import CachedTeacher, Numbers
-from icd.training.step import aside
+from icd.training.cached_teacher import CachedTeacher
+from icd.training.step import aside, live_outputs
 
 if TYPE_CHECKING:
     from icd.training.loop import Execution
@@ -49,6 +50,10 @@ class EpochInputs:
         """What stands for the teacher, if there is one."""
         return None if self.teacher is None else self.execution.cache
 
+    def live_outputs(self, batch: Batch) -> NetworkOutputs | None:
+        """Run the teacher on a batch, if there is one."""
+        return None if self.teacher is None else live_outputs(self.teacher, batch)
+
     @property
     def num_steps(self) -> int:
         """Steps of an epoch."""
@@ -73,13 +78,18 @@ class EpochInputs:
             rule = f"must not leave a batch of one of {self.num_shown} images: {self.config.student.arch} says {error}"
             hint = "take another size" + (", or training.drop_last: true" if size > 1 else "")
             path = "training.batch_size"
-            raise ConfigError(Problem(path=path, rule=rule, value=size, has_value=True, hint=hint)) from error
+            raise ConfigError(Problem(path=path, rule=rule, value=size, hint=hint)) from error
 
     @property
     def num_shown(self) -> int:
         """N."""
         training = self.config.training
         return len(self.images) - (len(self.images) % training.batch_size if training.drop_last else 0)
+
+    def normaliser(self) -> Normaliser:
+        """Give what turns pixels into what the networks see, where they are."""
+        split, last = self.split, self.config.training.uses_channels_last
+        return Normaliser(split.mean, split.std, self.execution.device, last)
 
     def order(self, epoch: int) -> tuple[Numbers, Numbers]:
         """Give which images an epoch shows, in order, and their views, [N]."""
@@ -95,9 +105,6 @@ class EpochInputs:
             view_ids=view_ids_N,
             views=self.config.training.augmentation,
             batch_size=batch_size,
-            mean=self.split.mean,
-            std=self.split.std,
-            device=self.execution.device,
-            channels_last=self.config.training.uses_channels_last,
+            normaliser=self.normaliser(),
             num_workers=self.execution.num_workers,
         )

@@ -13,8 +13,6 @@ from torch import Tensor
 from icd.data.loader import Batch
 from icd.models import Network
 
-NUM_BINS = 15
-
 
 def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, float]:
     """Measure a network in its present mode; the caller puts it into ``eval()``.
@@ -25,7 +23,14 @@ def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, float]:
     """
     with torch.no_grad():
         judged = [_judged(network(batch.images_BCHW).logits_BK.float(), batch.labels_B) for batch in batches]
-    return _summed(torch.cat(judged, dim=1).cpu())
+    first_N, among_five_N, loss_N, confidence_N, right_N = torch.cat(judged, dim=1).cpu()
+    return {
+        "top1": 100 * first_N.mean().item(),
+        "top5": 100 * among_five_N.mean().item(),
+        # Adds up in the order in which cross entropy does for all images at once: the same bits.
+        "loss": F.nll_loss(-loss_N[:, None], torch.zeros_like(loss_N, dtype=torch.int64)).item(),
+        "ece": 100 * calibration_error(confidence_N, right_N),
+    }
 
 
 def _judged(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
@@ -37,18 +42,7 @@ def _judged(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return torch.stack([hits_B5[:, 0], hits_B5.any(dim=1), loss_B, confidence_B, predicted_B == labels_B])
 
 
-def _summed(judged_5N: Tensor) -> dict[str, float]:
-    first_N, among_five_N, loss_N, confidence_N, right_N = judged_5N
-    return {
-        "top1": 100 * first_N.mean().item(),
-        "top5": 100 * among_five_N.mean().item(),
-        # Adds up in the order in which cross entropy does for all images at once: the same bits.
-        "loss": F.nll_loss(-loss_N[:, None], torch.zeros_like(loss_N, dtype=torch.int64)).item(),
-        "ece": 100 * calibration_error(confidence_N, right_N),
-    }
-
-
-def calibration_error(confidence_N: Tensor, right_N: Tensor, num_bins: int = NUM_BINS) -> float:
+def calibration_error(confidence_N: Tensor, right_N: Tensor, num_bins: int = 15) -> float:
     r"""Expected calibration error: how far confidence is from accuracy, averaged over bins of confidence.
 
     .. math:: ECE = \sum_r \frac{|bin_r|}{N} \left| accuracy_r - confidence_r \right|

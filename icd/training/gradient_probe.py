@@ -20,7 +20,7 @@ from icd.data.loader import Batch, order
 from icd.methods import NetworkOutputs, Step
 from icd.training.draws import generators_kept, seed_step
 from icd.training.epoch_inputs import EpochInputs
-from icd.training.step import TrainStep, live_outputs
+from icd.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class GradientProbe:
         every share would be of a sum that does not exist.
         """
         if self._fixed is None:
-            batch = fixed_batch(self.inputs)
-            self._fixed = batch, self._teacher_outputs(batch)
+            batch, cache = fixed_batch(self.inputs), self.inputs.cache
+            self._fixed = batch, self.inputs.live_outputs(batch) if cache is None else cache.outputs_aside(batch)
         batch, teacher = self._fixed
         moment, device = Step(batch.labels_B, batch.indices_B, epoch, 0), batch.labels_B.device
         with generators_kept(device):
@@ -59,12 +59,6 @@ class GradientProbe:
         if lost:
             logger.warning("epoch %d: no gradient shares, for that of %s is not finite", epoch, ", ".join(lost))
         return measured
-
-    def _teacher_outputs(self, batch: Batch) -> NetworkOutputs | None:
-        teacher, cache = self.inputs.teacher, self.inputs.cache
-        if cache is not None:
-            return cache.outputs_aside(batch)
-        return None if teacher is None else live_outputs(teacher, batch)
 
 
 def fixed_batch(inputs: EpochInputs) -> Batch:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import torch
 
 DETERMINISTIC = "ICD_DETERMINISTIC"  # environment: 1 for algorithms that add in one order, wherever torch has them
-_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def kernels(device: torch.device, precision: str) -> Iterator[None]:
     before = cudnn.deterministic, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     cudnn.deterministic, cudnn.benchmark = True, False
     if strict:
-        os.environ.setdefault(_CUBLAS, ":4096:8")  # read at the first product of matrices
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product of matrices
         torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with products(device, tf32=precision == "tf32"):

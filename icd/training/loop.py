@@ -15,33 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icd.config.sweep import Engine
-from icd.config.trial import Fingerprint, TeacherMode, TrialConfig
+from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
 from icd.data.images import ImageSet
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
-from icd.methods import MethodSetup, NetworkOutputs, Step
+from icd.methods import MethodSetup, Step
 from icd.models import Network, build_model
 from icd.training import checkpoints
-from icd.training.background_writer import BackgroundWriter, snapshot
+from icd.training.background_writer import BackgroundWriter
 from icd.training.cached_teacher import CachedTeacher
 from icd.training.draws import generators_kept, seed_step
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
-from icd.training.first_losses import NUM_STEPS, FirstLosses
+from icd.training.first_losses import beginning, noted, stored
 from icd.training.gradient_probe import GradientProbe
 from icd.training.kernels import kernels
-from icd.training.optimizer import learning_rates, load_state, stored_state
-from icd.training.step import LossLog, TrainStep, live_outputs
+from icd.training.optimizer import learning_rates
+from icd.training.step import LossLog, TrainStep
 
 logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-_EVAL_BATCH = 256
 # On an accelerator every look at a loss waits for the device; a non-finite one is found within this many steps.
 _STEPS_BETWEEN_LOOKS = 50
 
@@ -52,10 +51,8 @@ class EpochMetrics:
 
     epoch: int
     values: Mapping[str, float]
-    checkpoint_digest: str | None = None
 
 
-Report = Callable[[EpochMetrics], None]
 Progress = Callable[[int, int, int], None]  # epoch, step, steps in the epoch
 
 
@@ -80,7 +77,7 @@ class Execution:
     num_workers: int = 0
     cache: CachedTeacher | None = None
     checkpoints: Path | None = None
-    report: Report = lambda metrics: None
+    report: Callable[[EpochMetrics], None] = lambda metrics: None
     progress: Progress = lambda epoch, step, steps: None
     stop: Callable[[], bool] = lambda: False
     engine: Engine = "auto"
@@ -141,15 +138,14 @@ def train(
     with chosen, own_stream(device), kept, BackgroundWriter() as writer:
         student = initial_student(config, split.num_classes, device)
         teacher = to_device(teacher, config, device).eval().requires_grad_(False) if teacher is not None else None
-        method = config.method.build(_method_setup(config, split, student, teacher)).to(device)
+        method = build_method(config, split, student, teacher).to(device)
         train_step = TrainStep(student, method, training)
         answered: TeacherMode = "none" if teacher is None else "live" if execution.cache is None else "cache"
-        first = FirstLosses(config, device, answered)
         _forget_peak(device)
-        start, metrics = _resume(config, execution, train_step, first, newest)
+        start, metrics, first = _resume(config, execution, train_step, beginning(config, device, answered), newest)
         images, val_images = (held(part, config, execution) for part in (split.train, split.val))
         inputs = EpochInputs(config, split, images, execution, teacher)
-        num_steps = inputs.num_steps
+        num_steps, cache = inputs.num_steps, inputs.cache
         inputs.check_batch_of_one(student)
         epochs, probe = _epochs(train_step, inputs, execution.engine), GradientProbe(train_step, inputs)
         epoch, stopping = start, False
@@ -158,7 +154,7 @@ def train(
             started = time.perf_counter()
             student.train()
             method.train()
-            reporting = training.reports(epoch)
+            reporting, computed = training.reports(epoch), 0 if cache is None else cache.computed
             losses = LossLog(epoch, look_every=1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS)
             if num_steps == 1:
                 writer.join()
@@ -166,11 +162,12 @@ def train(
                 losses.add(train_step.names, values_L)
                 execution.progress(epoch, step, num_steps)
                 # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
-                writer.join() if step == num_steps - 1 else writer.poll()
+                if step == num_steps - 1 or not writer.busy:
+                    writer.join()
 
             means, trained_s = losses.means(), time.perf_counter() - started
-            if not first.full:
-                first.add(losses.totals(NUM_STEPS))
+            asked = 0 if teacher is None else inputs.num_shown if cache is None else cache.computed - computed
+            first = noted(first, losses)
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
@@ -184,7 +181,7 @@ def train(
                     **{f"train/loss/{name}": value for name, value in means.items()},
                     **gradients,
                     **{f"{measured}/{name}": value for name, value in validation.items()},
-                    "teacher/images": float(epochs.teacher_images),
+                    "teacher/images": float(asked),  # that it was run on
                     "lr": learning_rates(training, epoch, num_steps)[-1],
                     "time": time.time(),  # stays with the epoch's numbers wherever they are copied
                     "speed/images_per_second": inputs.num_shown / trained_s,
@@ -192,7 +189,13 @@ def train(
                     **_costs(device, trained_s, time.perf_counter() - started),
                 }
             if reporting or stopping:
-                payload = _payload(config, train_step, metrics, first, reported=reporting)
+                payload = {
+                    "key": config.key(),
+                    **train_step.state(),
+                    "metrics": dict(metrics),
+                    "first": plain_data(first),
+                    "reported": reporting,  # whether the metrics are this epoch's
+                }
                 writer.submit(partial(_save_and_report, execution, epoch, payload))
             if stopping:
                 break
@@ -201,7 +204,7 @@ def train(
             epoch=epoch,
             finished=not stopping,
             metrics=metrics,
-            fingerprint=None if stopping else first.fingerprint,
+            fingerprint=None if stopping else first,
             engine=epochs.name,
         )
 
@@ -211,39 +214,22 @@ class EagerEpochs:
 
     def __init__(self, train_step: TrainStep, inputs: EpochInputs) -> None:
         self.train_step, self.inputs = train_step, inputs
-        self.teacher_images, self.data_seconds = 0, 0.0
+        self.data_seconds = 0.0  # how long steps of the present epoch waited for images
         self.name = "eager"  # what ran the steps, for the trial's result
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch one by one, yielding each one's terms [L]."""
-        self.teacher_images, self.data_seconds = 0, 0.0
-        inputs, training = self.inputs, self.inputs.config.training
-        shown = self._awaited(inputs.show(*inputs.order(epoch), training.batch_size))
-        for step, (batch, lr) in enumerate(zip(shown, learning_rates(training, epoch, inputs.num_steps), strict=True)):
+        self.data_seconds = 0.0
+        inputs, training, cache = self.inputs, self.inputs.config.training, self.inputs.cache
+        shown = inputs.show(*inputs.order(epoch), training.batch_size)
+        for step, lr in enumerate(learning_rates(training, epoch, inputs.num_steps)):
+            began = time.perf_counter()
+            batch = next(shown)
+            self.data_seconds += time.perf_counter() - began
             moment = Step(batch.labels_B, batch.indices_B, epoch, step)
             seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
-            yield self.train_step(batch, self._teacher_outputs(batch, epoch), moment, lr)
-
-    def _awaited(self, shown: Iterator[Batch]) -> Iterator[Batch]:
-        """Give the same batches and add up how long they let the training wait."""
-        while True:
-            began = time.perf_counter()
-            batch = next(shown, None)
-            self.data_seconds += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
-
-    def _teacher_outputs(self, batch: Batch, epoch: int) -> NetworkOutputs | None:
-        """Give the teacher's side of a batch, and count the images it had to be run on."""
-        teacher, cache = self.inputs.teacher, self.inputs.cache
-        if cache is None:
-            self.teacher_images += 0 if teacher is None else len(batch.labels_B)
-            return None if teacher is None else live_outputs(teacher, batch)
-        before = cache.computed
-        side = cache.outputs(batch, epoch)
-        self.teacher_images += cache.computed - before
-        return side
+            teacher = cache.outputs(batch, epoch) if cache is not None else inputs.live_outputs(batch)
+            yield self.train_step(batch, teacher, moment, lr)
 
 
 def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> EagerEpochs | DeviceEpochs:
@@ -273,7 +259,7 @@ def train_batches(
 
 def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, execution: Execution) -> Iterator[Batch]:
     """Batches of the test-time view of some images, in their own order."""
-    return EpochInputs(config, split, images, execution).show(range(len(images)), None, _EVAL_BATCH)
+    return EpochInputs(config, split, images, execution).show(range(len(images)), None, 256)
 
 
 def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:
@@ -282,63 +268,44 @@ def to_device(network: Network, config: TrialConfig, device: torch.device) -> Ne
     return network.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
-def _method_setup(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> MethodSetup:
-    return MethodSetup(
+def build_method(config: TrialConfig, split: Split, student: Network, teacher: Network | None) -> nn.Module:
+    """Make the module of a trial's method, for these two networks."""
+    setup = MethodSetup(
         student_channels=student.head.in_features,
         teacher_channels=teacher.head.in_features if teacher is not None else 0,
         labels_N=split.train.labels_N.cpu().numpy(),
         seed=config.seed,
     )
+    return config.method.build(setup)
 
 
 def _resume(
     config: TrialConfig,
     execution: Execution,
     train_step: TrainStep,
-    first: FirstLosses,
+    begun: Fingerprint,
     found: checkpoints.Checkpoint | None,
-) -> tuple[int, dict[str, float]]:
-    """Continue from the newest whole checkpoint, if there is one; returns its epoch and metrics."""
+) -> tuple[int, dict[str, float], Fingerprint | None]:
+    """Continue from the newest whole checkpoint, if there is one; returns its epoch, metrics and first losses."""
     if found is None and execution.checkpoints is not None:
         found = checkpoints.newest(execution.checkpoints)
     if found is None:
-        return 0, {}
+        return 0, {}, begun
     if found.payload["key"] != config.key():
         raise CheckpointError(f"{found.path} belongs to another configuration (key {found.payload['key'][:12]})")
-    train_step.student.load_state_dict(found.payload["student"])
-    train_step.method.load_state_dict(found.payload["method"])
-    load_state(train_step.optimizer, found.payload["optimizer"])
-    if train_step.average is not None:
-        train_step.average.load_state_dict(found.payload["average"])
-    first.load(found.payload.get("first"))
+    train_step.load(found.payload)
     logger.info("continuing after epoch %d (%s)", found.epoch, found.path.name)
-    metrics = dict(found.payload["metrics"])
+    metrics, first = dict(found.payload["metrics"]), stored(found.payload.get("first"))
     found.payload.clear()  # who called may hold it until the training ends
-    return found.epoch, metrics
+    return found.epoch, metrics, first
 
 
 def _save_and_report(execution: Execution, epoch: int, payload: Mapping[str, Any]) -> None:
     """Durable first, then said: whoever hears of an epoch can rely on its checkpoint."""
-    folder = execution.checkpoints
-    digest = None if folder is None else checkpoints.save_epoch(folder, epoch, payload)
+    if execution.checkpoints is not None:
+        checkpoints.save_epoch(execution.checkpoints, epoch, payload)
     if payload["reported"]:
-        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"], checkpoint_digest=digest))
-
-
-def _payload(
-    config: TrialConfig, train_step: TrainStep, metrics: Mapping[str, float], first: FirstLosses, *, reported: bool
-) -> dict[str, Any]:
-    """Copy what a checkpoint holds: the next epoch changes the originals while it is written."""
-    return {
-        "key": config.key(),
-        "student": snapshot(train_step.student.state_dict()),
-        "method": snapshot(train_step.method.state_dict()),
-        "optimizer": snapshot(stored_state(train_step.optimizer)),
-        "average": None if train_step.average is None else snapshot(train_step.average.state_dict()),
-        "metrics": dict(metrics),
-        "first": first.state(),
-        "reported": reported,  # whether the metrics are this epoch's
-    }
+        execution.report(EpochMetrics(epoch=epoch, values=payload["metrics"]))
 
 
 def _costs(device: torch.device, train_s: float, epoch_s: float) -> dict[str, float]:

@@ -6,7 +6,7 @@ is made where training begins and nowhere before.
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,6 @@ from torch.optim import Optimizer
 
 from icd.config.training import TrainingConfig
 
-_BETA_2 = 0.999  # torch's default, as is epsilon 1e-8
-
 
 def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optimizer:
     """Give the optimizer of a training for some weights."""
@@ -24,7 +22,7 @@ def make_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> Optim
     common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
     optimizer: Optimizer
     if training.optimizer == "adamw":
-        betas = (training.momentum, _BETA_2)
+        betas = (training.momentum, 0.999)  # the second is torch's default, as is epsilon 1e-8
         optimizer = torch.optim.AdamW(weights, betas=betas, capturable=device.type == "cuda", **common)
     else:
         momentum, nesterov = training.momentum, training.nesterov
@@ -51,13 +49,3 @@ def lr_scalar(optimizer: Optimizer) -> Tensor:
 def momenta(optimizer: Optimizer) -> list[Tensor]:
     """List what a step changes in place beside the weights: averages of gradients, and AdamW's count of steps."""
     return [kept for state in optimizer.state.values() for kept in state.values() if isinstance(kept, Tensor)]
-
-
-def stored_state(optimizer: Optimizer) -> dict[str, Any]:
-    """Give what a checkpoint keeps: the state of each weight by its number; settings are the configuration's."""
-    return {"state": optimizer.state_dict()["state"]}
-
-
-def load_state(optimizer: Optimizer, stored: Mapping[str, Any]) -> None:
-    """Take over what ``stored_state`` gave, here or on another device."""
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": stored["state"]})

@@ -7,8 +7,7 @@ Shape key:
     L: terms of the loss
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from icd.data.loader import Batch
 from icd.errors import ConfigError, NonFiniteLossError, Problem
 from icd.methods import LiveOutputs, NetworkOutputs, Step
 from icd.models import Network, Output
+from icd.training.background_writer import snapshot
 from icd.training.kernels import products
 from icd.training.optimizer import lr_scalar, make_optimizer, momenta
 from icd.training.weight_average import WeightAverage
@@ -65,7 +65,7 @@ class TrainStep:
         values_L = torch.stack(list(terms.values()))
         if values_L.dim() != 1:
             shape = list(values_L.shape[1:])
-            raise ConfigError(Problem(path="method", rule="must give scalar terms", value=shape, has_value=True))
+            raise ConfigError(Problem(path="method", rule="must give scalar terms", value=shape))
         values_L.sum().backward()
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.training.clip_norm)
@@ -100,6 +100,24 @@ class TrainStep:
         averaged = [] if self.average is None else list(self.average.state_dict().values())
         return [*self.weights, *buffers, *momenta(self.optimizer), *averaged]
 
+    def state(self) -> dict[str, Any]:
+        """Copy what a checkpoint keeps, to the CPU: later steps change the originals."""
+        return {
+            "student": snapshot(self.student.state_dict()),
+            "method": snapshot(self.method.state_dict()),
+            # By the number of each weight; settings are the configuration's.
+            "optimizer": {"state": snapshot(self.optimizer.state_dict()["state"])},
+            "average": None if self.average is None else snapshot(self.average.state_dict()),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` gave, here or on another device."""
+        self.student.load_state_dict(state["student"])
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), **state["optimizer"]})
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
 
 class LossLog:
     """Every term of every step of an epoch; finds the first non-finite one."""
@@ -109,7 +127,6 @@ class LossLog:
         self.names: tuple[str, ...] = ()
         self.unseen: list[Tensor] = []
         self.seen: list[Tensor] = []
-        self.num_seen = 0
 
     def add(self, names: tuple[str, ...], values_L: Tensor) -> None:
         """Note one step's terms; raises once a term is NaN or infinite."""
@@ -133,9 +150,9 @@ class LossLog:
             return
         values = torch.stack(self.unseen).cpu()
         for step, term in (~values.isfinite()).nonzero()[:1].tolist():
-            raise NonFiniteLossError(self.names[term], self.epoch, self.num_seen + step, values[step, term].item())
+            before = sum(map(len, self.seen))
+            raise NonFiniteLossError(self.names[term], self.epoch, before + step, values[step, term].item())
         self.seen.append(values)
-        self.num_seen += len(values)
         self.unseen = []
 
 
@@ -144,12 +161,10 @@ def aside(module: nn.Module, *inputs: Any) -> Any:
     return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, inputs)
 
 
-@contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
+def precision(name: str, device: torch.device) -> torch.autocast:
     """Run what is inside in ``bf16`` where that is safe, if that is the precision's name."""
     # Without its cache of converted weights: all threads share that one, and whoever leaves first empties it.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
-        yield
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16", cache_enabled=False)
 
 
 def live_outputs(teacher: Network, batch: Batch) -> NetworkOutputs:

@@ -26,7 +26,7 @@ from icd.training import STUDENT
 
 _SLOTS = 2  # checkpoints that are kept, each in its turn under one of as many names
 _CHECKPOINT = re.compile(rb"epoch-\d{6}\.ckpt")
-_OWN = ("attempt", "stack-")  # of this machine, and of the driver
+_NOT_SENT = (".", "attempt", "stack-")  # of this machine, and of the driver
 
 
 @contextmanager
@@ -81,8 +81,8 @@ class _Copy:
             CheckpointError: If a newer attempt has the trial.
         """
         check_newest(self.attempt)
-        found = [path for path in self.attempt.folder.rglob("*") if path.is_file() and _is_published(path.name)]
-        for path in sorted(found, key=_rank):
+        found = sorted((path for path in self.attempt.folder.rglob("*") if path.is_file()), key=_rank)
+        for path in (path for path in found if not path.name.startswith(_NOT_SENT)):
             name, stat = path.relative_to(self.attempt.folder).as_posix(), path.stat()
             if self._published.get(name) == (stat.st_size, stat.st_mtime_ns):
                 continue
@@ -123,10 +123,6 @@ def check_newest(attempt: Attempt) -> None:
     newest = newest_attempt(attempt)
     if newest != attempt.attempt:
         raise CheckpointError(f"trial {attempt.number}: attempt {newest} has taken over from attempt {attempt.attempt}")
-
-
-def _is_published(name: str) -> bool:
-    return not name.startswith((".", *_OWN))
 
 
 def _rank(path: Path) -> tuple[int, str]:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
 
 from icd.config.training import TrainingConfig
 from icd.config.trial import TrialConfig, settled
@@ -21,7 +20,7 @@ from icd.data.split import Split
 from icd.methods import CrossEntropy, Step
 from icd.models import build_model
 from icd.training.kernels import kernels
-from icd.training.loop import Execution, train_batches
+from icd.training.loop import Execution, to_device, train_batches
 from icd.training.step import TrainStep
 
 _ROUNDS = 5
@@ -100,7 +99,4 @@ def _choices(training: TrainingConfig, device: torch.device) -> list[Choice]:
 
 def _step_of(config: TrialConfig, split: Split, device: torch.device) -> TrainStep:
     student = build_model(config.student.arch, num_classes=split.num_classes, stem=config.student.stem, seed=0).train()
-    layout = torch.channels_last if config.training.uses_channels_last else torch.contiguous_format
-    student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    method: nn.Module = CrossEntropy().build(None).to(device)
-    return TrainStep(student, method, config.training)
+    return TrainStep(to_device(student, config, device), CrossEntropy().build().to(device), config.training)

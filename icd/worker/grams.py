@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,10 +53,7 @@ def keep_grams(
                 name: gram_matrices(network, images_BCHW, scales, method.cluster_temperature, method.grid)
                 for name, network in {"teacher": teacher, "student": student, "before": before}.items()
             }
-        plain = {
-            name: {scale: matrix_BMM.numpy() for scale, matrix_BMM in found.items()} for name, found in sides.items()
-        }
-        kept = Grams(**plain, images=thumbnails(images_BCHW.float().cpu().numpy()))
+        kept = Grams(**sides, images=thumbnails(images_BCHW.float().cpu().numpy()))
         write_durably(folder / GRAMS_NAME, pack_grams(kept))
     except Exception as error:
         logger.warning("Gram matrices of %s could not be kept: %s", folder, error)
@@ -63,23 +61,22 @@ def keep_grams(
 
 def gram_matrices(
     network: Network, images_BCHW: Tensor, scales: Sequence[int], temperature: float, grid: int | None = 4
-) -> dict[int, Tensor]:
-    """Give for each scale >= 2 a network's [B, M, M] on the CPU; rows sum to 1.
+) -> dict[int, np.ndarray]:
+    """Give for each scale a network's [B, M, M]; rows sum to 1.
 
     A row is softmax(cosine of one cell's logits with those of all cells / temperature), as ``cluster_loss`` compares
-    it with ``gram="cells"``. Scale 1 is left out: its matrix is the number 1. The network keeps its mode.
+    it with ``gram="cells"``. The network keeps its mode.
     """
-    wanted = [scale for scale in scales if scale > 1]
     training = network.training
     network.eval()
     try:
         with torch.no_grad():
-            cells_BPK = cell_logits(network(images_BCHW).features_BCHW, network.head, wanted, grid=grid)
+            cells_BPK = cell_logits(network(images_BCHW).features_BCHW, network.head, scales, grid=grid)
     finally:
         network.train(training)
     unit_BPK = F.normalize(cells_BPK.float(), dim=2)
-    by_scale = torch.split(unit_BPK, [scale * scale for scale in wanted], 1)
+    by_scale = torch.split(unit_BPK, [scale * scale for scale in scales], 1)
     return {
-        scale: torch.softmax(unit_BMK @ unit_BMK.transpose(1, 2) / temperature, dim=2).cpu()
-        for scale, unit_BMK in zip(wanted, by_scale, strict=True)
+        scale: torch.softmax(unit_BMK @ unit_BMK.transpose(1, 2) / temperature, dim=2).cpu().numpy()
+        for scale, unit_BMK in zip(scales, by_scale, strict=True)
     }

@@ -60,6 +60,7 @@ class _Preflight:
             for number, config in enumerate(request.configs)
         ]
         self.networks: dict[str, Network] = {}
+        self.test_digest = ""
 
     def run(self) -> PreflightResult:
         """Take all steps."""
@@ -75,6 +76,7 @@ class _Preflight:
             self._try_configurations()
         return PreflightResult(
             data_digest=self.digest,
+            test_digest=self.test_digest,
             data=data,
             num_classes=self.split.num_classes,
             teachers=digests,
@@ -93,6 +95,9 @@ class _Preflight:
         """Read the images, and see whether they suit every configuration; gives a line on them."""
         first, split = read_data(self.configs[0], self.folders)
         self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
+        if first.data.measure_on == "test":
+            self.test_digest = split.test.open("to see whether they are those of earlier runs").digest
+        self.request.refuse_changed(self.digest, {}, self.test_digest)
         problems = {str(problem): problem for config in self.configs for problem in views_problems(config, split)}
         if problems:
             raise ConfigError(problems.values())
@@ -130,6 +135,7 @@ class _Preflight:
             ready = prepare(pinned, self.split, self.folders.teachers, self.talking, self.say)
             if ready is not None:
                 self.networks[name], digests[name] = ready.network.to(self.device), ready.digest
+                self.request.refuse_changed(self.digest, digests)
                 lines.append(ready.summary)
                 self.say(f"teacher {ready.summary}")
         return digests, lines

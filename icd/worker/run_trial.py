@@ -155,7 +155,7 @@ class _Runs:
             config = read_trial(Document(dict(document), f"trial {self.attempt.number}"))
             if self.attempt.context.stage != "confirm" and config.data.measure_on == "test":
                 rule = "must be val: only a confirmation sees test images"
-                raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test", has_value=True))
+                raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test"))
             # Where all have their results, only the end was not told: the last one says it again.
             if count == len(self.attempt.runs) or not (self.attempt.folder / name / "result.json").exists():
                 result = self._train(name, config, before)

@@ -39,8 +39,7 @@ class SharedInputs:
             self._teacher = None  # one at a time has to fit
             _check_known(config, folders)
             ready = prepare(config, split, folders.teachers, execution)
-            if ready is None:
-                raise StateError("a configuration with a teacher has one to prepare")
+            assert ready is not None  # the configuration has one
             network = to_device(ready.network, config, execution.device).eval().requires_grad_(False)
             self._teacher = (wanted, network)
         return self._teacher[1]

@@ -1,6 +1,5 @@
 """One trial by itself, as ``icd train`` runs it: images, teacher, training, and test images where asked for."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,6 @@ import yaml
 from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
 from icd.errors import Interrupted
-from icd.storage.durable import write_durably
 from icd.storage.folder_lock import alone_in
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
@@ -22,7 +20,7 @@ from icd.training.loop import Execution, evaluation_batches, to_device
 from icd.training.student_file import read_student
 from icd.worker.autotune import choose, described
 from icd.worker.base_losses import try_base_losses
-from icd.worker.trial_folder import claim, continue_trial
+from icd.worker.trial_folder import claim, continue_trial, write_json
 from icd.worker.trial_inputs import TrialFolders, open_teacher_cache, read_data
 from icd.worker.trial_metrics import append_row
 
@@ -84,8 +82,7 @@ def run_trial(
             result = continue_trial(config, split, network, folder, replace(execution, cache=answers))
         if open_test and "test" not in result:
             result["test"] = _look_at_test(config, read, folder, execution, name)
-            content = (json.dumps(result, indent=1) + "\n").encode()
-            write_durably(folder / "result.json", content)
+            write_json(folder / "result.json", result, indent=1)
     return result
 
 

@@ -57,8 +57,13 @@ class Begun(NamedTuple):
 
 
 def take_up(folder: Path) -> Begun:
-    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice."""
+    """Read the newest checkpoint and bring the metrics file in step with it, nothing lost, nothing twice.
+
+    A finished trial has no checkpoint and stays as it is; a study that was put back from a copy may ask for it again.
+    """
     path = folder / METRICS
+    if (folder / "result.json").exists():
+        return Begun(stored_rows(folder), None)
     checkpoints.drop_unfinished(folder / "checkpoints")
     found = checkpoints.newest(folder / "checkpoints")
     epoch = found.epoch if found else 0
@@ -107,13 +112,14 @@ def continue_trial(
     finishing(trained.network)
     digest = write_student(folder, trained.network.state_dict(), config.key())
     if trained.fingerprint is not None:
-        _write_json(folder / "fingerprint.json", plain_data(trained.fingerprint))
+        write_json(folder / "fingerprint.json", plain_data(trained.fingerprint))
     result = _result(config, trained, rows, digest, device_name(execution.device))
-    _write_json(result_path, result, indent=1)
+    write_json(result_path, result, indent=1)
     return result
 
 
-def _write_json(path: Path, data: Any, indent: int | None = None) -> None:
+def write_json(path: Path, data: Any, indent: int | None = None) -> None:
+    """Write a file of JSON that a kill leaves whole or not at all."""
     write_durably(path, (json.dumps(data, indent=indent) + "\n").encode())
 
 

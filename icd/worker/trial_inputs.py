@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def read_data(config: TrialConfig, folders: TrialFolders) -> tuple[TrialConfig, 
             f"data set {data.name} has changed: digest {digest[:16]}, but the configuration says {data.digest[:16]}"
         )
     problems = [
-        Problem(rule=rule, path=".".join(map(str, path[:2])), value=value, has_value=True)
+        Problem(rule=rule, path=".".join(map(str, path[:2])), value=value)
         for path, rule, value in class_problems(config.method, split.num_classes)
     ]
     problems += views_problems(config, split)
@@ -125,8 +125,5 @@ def open_teacher_cache(
     cache = open_cache(plan, config, teacher, folders.teacher_cache)
     if config.teacher is not None:
         announce(summary(plan, cache))
-    try:
+    with closing(cache) if cache is not None else nullcontext():
         yield cache
-    finally:
-        if cache is not None:
-            cache.close()

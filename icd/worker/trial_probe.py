@@ -14,13 +14,13 @@ import torch
 from icd.config.trial import TrialConfig
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
-from icd.methods import LiveOutputs, MethodSetup, Step
+from icd.methods import LiveOutputs, Step
 from icd.models import Network, Output, build_model
 from icd.training.engine import WARM_STEPS
 from icd.training.epoch_inputs import EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.kernels import kernels
-from icd.training.loop import Execution, evaluation_batches, held, train, train_batches
+from icd.training.loop import Execution, build_method, evaluation_batches, held, train, train_batches
 
 _PROBE_IMAGES = 4
 _TIMED_STEPS = 6
@@ -49,28 +49,18 @@ class Probe:
         teacher_side = None
         if teacher is not None:
             teacher_side = LiveOutputs(*self._teacher(teacher, config, batch.images_BCHW), teacher.head)
-        setup = MethodSetup(
-            student_channels=student.head.in_features,
-            teacher_channels=teacher.head.in_features if teacher else 0,
-            labels_N=self.split.train.labels_N.numpy(),
-            seed=config.seed,
-        )
-        method = config.method.build(setup).to(self.execution.device)
+        method = build_method(config, self.split, student, teacher).to(self.execution.device)
         where = Step(batch.labels_B, batch.indices_B, config.training.epochs, 0)
         with torch.no_grad():
             given = method(LiveOutputs(*output, student.head), teacher_side, where)
-            if not isinstance(given, dict) or not all(map(_is_scalar, given.values())):
+            scalars = isinstance(given, dict) and all(torch.is_tensor(t) and t.dim() == 0 for t in given.values())
+            if not scalars:
                 rule = f"the module of {type(config.method).__name__} must give a dictionary of scalar terms"
-                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__, has_value=True))
+                raise ConfigError(Problem(path="method", rule=rule, value=type(given).__name__))
             terms = {name: term.item() for name, term in given.items()}
+        rule, hint = "must be finite for every configuration of the space", str(config.to_data()["method"])
         bad = [
-            Problem(
-                rule=f"loss term {name!r} must be finite for every configuration of the space",
-                value=value,
-                has_value=True,
-                path="space",
-                hint=str(config.to_data()["method"]),
-            )
+            Problem(path="space", rule=f"loss term {name!r} {rule}", value=value, hint=hint)
             for name, value in terms.items()
             if not math.isfinite(value)
         ]
@@ -94,10 +84,6 @@ class Probe:
             with torch.no_grad():
                 self._teachers[key] = teacher.to(self.execution.device).eval()(images_BCHW)
         return self._teachers[key]
-
-
-def _is_scalar(term: object) -> bool:
-    return isinstance(term, torch.Tensor) and term.dim() == 0
 
 
 class Pace(NamedTuple):

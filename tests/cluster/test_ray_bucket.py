@@ -37,10 +37,10 @@ pytestmark = [
     pytest.mark.skipif(not can_hide(), reason="a node cannot be given a disk of its own here"),
 ]
 
-EPOCHS, TRIALS = 40, 4
+EPOCHS, TRIALS = 120, 4
 # The last: each machine fills a teacher's cache itself.
 COSTS = ("seconds", "time", "speed", "cost", "gpu", "teacher/images")
-LONG = {"training": {"epochs": 12}, "seconds": 0.5}
+LONG = {"training": {"epochs": 30}, "seconds": 0.5}
 
 
 @pytest.fixture

@@ -60,14 +60,14 @@ def outlive(driver: subprocess.Popen[str], root: Path, memory: Memory) -> str:
 
 
 def test_a_sweep_outlives_rays_memory_monitor(tmp_path: Path, memory: Memory, started: Any) -> None:
-    sweep, root = document(tmp_path, epochs=200, trials=TRIALS, max_concurrent=TRIALS), tmp_path / "root"
+    sweep, root = document(tmp_path, epochs=600, trials=TRIALS, max_concurrent=TRIALS), tmp_path / "root"
     started.append(start(root, sweep, "ray", environment=MONITOR, before=memory.enter))
     said = outlive(started[0], root, memory)
     assert said.count("; retry 1/1 alone from epoch") == TRIALS, said
 
 
 def test_a_sweep_outlives_the_monitor_of_one_of_two_nodes(tmp_path: Path, memory: Memory, started: Any) -> None:
-    sweep, root = document(tmp_path, epochs=200, trials=TRIALS, max_concurrent=TRIALS), tmp_path / "root"
+    sweep, root = document(tmp_path, epochs=600, trials=TRIALS, max_concurrent=TRIALS), tmp_path / "root"
     small: dict[str, Any] = {"environment": MONITOR, "before": memory.enter}
     with secret() as token, cluster(token, None, cpus=TRIALS, head_cpus=0, **small) as (address, _):
         started.append(start(root, sweep, "ray", address))

@@ -44,6 +44,7 @@ class Seen:
     def __init__(self, canaries: dict[str, str]) -> None:
         self.canaries = canaries
         self.sockets: dict[Listener, str] = {}
+        self.named: dict[Listener, str] = {}
         self.leaks: set[str] = set()
         self.modes: set[int] = set()
         self.open: bool | None = None
@@ -58,10 +59,10 @@ class Seen:
                     self.look_for(path.read_bytes(), path)
 
     def watch(self, driver: "subprocess.Popen[str]", temp: Path) -> None:
-        for found in listeners(driver.pid):
-            name = "icd" if found.pid == driver.pid else program(found.pid)
-            if name or found not in self.sockets:
-                self.sockets[found] = name or "gone"
+        before, self.named = self.named, {found: program(found.pid) for found in listeners(driver.pid)}
+        for found, name in self.named.items():  # until it has its program, a process has its parent's name
+            agreed = name if name == before.get(found) else ""
+            self.sockets[found] = "icd" if found.pid == driver.pid else agreed or self.sockets.get(found, "gone")
         for pid in [driver.pid, *(child.pid for child in psutil.Process(driver.pid).children(recursive=True))]:
             self.look_for(command_of(pid).encode(), f"the command line of {command_of(pid)[:60]}")
         for token in temp.glob("icd-ray-*/token"):

@@ -67,7 +67,7 @@ def said(process: subprocess.Popen[str], err: Path) -> tuple[int, str, str]:
 
 def test_a_submitted_sweep_survives_its_client(head: str, tmp_path: Path, command: Command) -> None:
     root = tmp_path / "there"
-    plan = {**document(tmp_path, epochs=2, trials=2, hang_seconds=300), "name": "tiny"}
+    plan = {**document(tmp_path, epochs=20, trials=2, hang_seconds=300), "name": "tiny"}
     file, bad, err = tmp_path / "tiny.yaml", tmp_path / "bad.yaml", tmp_path / "client.err"
     file.write_text(yaml.safe_dump(document_of(plan)))
     bad.write_text(yaml.safe_dump(document_of({**plan, "studnt": "resnet8"})))

@@ -43,7 +43,7 @@ from icd.config.sweep import Baseline  # noqa: E402
 from icd.config.yaml import Document  # noqa: E402
 from icd.errors import Interrupted  # noqa: E402
 from icd.results.run_plan import run_plan  # noqa: E402
-from icd.search import run_sweep  # noqa: E402
+from icd.search import run_sweep, session  # noqa: E402
 from icd.search.core.records import Stage  # noqa: E402
 from icd.search.core.trial_request import TrialRequest  # noqa: E402
 from icd.search.settings import Settings  # noqa: E402
@@ -85,6 +85,7 @@ SWEEP: dict[str, Any] = {
 }
 CONFIRM = {"top": 1, "seeds": 2, "against": ["KD"]}
 CRASHED = 77
+FLUSH_S = 300.0  # a busy machine may need more than a driver's 30 s to tell MLflow all that tests look for
 
 
 def write_images(path: Path) -> None:
@@ -129,12 +130,23 @@ def log_epochs(path: Path) -> None:
     def watched(given: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
             if step == steps:
+                stand_still(path.parent, given.context.folder.name, given.number, epoch)
                 os.write(log, f"{given.number} {epoch}\n".encode())
             progress(epoch, step, steps)
 
         return attempt(given, bench, send, progress=look)
 
     run_trial.train_attempt = watched  # type: ignore[assignment]  # a worker gives no notice
+
+
+def stand_still(root: Path, *place: str | int) -> None:
+    """Stand at the last step of an epoch, with those before it stored and answered, as long as ``served.Hold`` says."""
+    name = "-".join(map(str, place))
+    hold = root / f"hold-{name}"
+    if hold.exists():
+        (root / f"reached-{name}").touch()
+    while hold.exists():
+        time.sleep(0.01)
 
 
 def count_operations(crash_at: int | None, tell: Callable[[int], None] = lambda count: None) -> None:
@@ -167,13 +179,15 @@ def drive(
     fork_workers: bool = True,
     confirm: dict[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    flush_s: float = FLUSH_S,
 ) -> int:
     """Start a driver in a fork; its process number. It takes signals as ``icd sweep`` does.
 
-    With ``confirm`` it is that of a confirmation; these are its options.
+    With ``confirm`` it is that of a confirmation; these are its options. ``flush_s`` are what it waits for MLflow.
     """
 
     def act() -> int:
+        vars(session)["_FLUSH_S"] = flush_s
         os.environ.update(environment or {})
         # A worker inherits nothing of this: it is forked before the count starts to matter, or counts for itself.
         document = document_of({**SWEEP, **(changes or {})})

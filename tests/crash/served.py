@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Drive:
         self.harness, self.root, self.pid = harness, root, pid
         self.folder = root / "sweeps" / "crash"
 
-    def wait(self, seconds: float = 240.0) -> int:
+    def wait(self, seconds: float = 400.0) -> int:
         """Give the exit code."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -113,7 +114,7 @@ class Drive:
             time.sleep(0.02)
         raise TimeoutError(f"the driver does not end: {self.said}")
 
-    def until(self, what: Callable[[], Any], seconds: float = 120.0) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 400.0) -> Any:
         """Wait for something that happens while it runs."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -125,6 +126,11 @@ class Drive:
     def until_epoch(self, number: int, epoch: int) -> None:
         path = self.folder / "trials" / f"{number:04d}" / "metrics.jsonl"
         self.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= epoch)
+
+    def interrupt(self, number: int = signal.SIGINT, sweep: str = "crash") -> None:
+        """Tell it to stop, and wait until it has told its workers."""
+        self.signal(number)
+        self.until((self.root / "sweeps" / sweep / "stop").exists)
 
     def signal(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
@@ -143,13 +149,29 @@ class Drive:
         return self.harness.errors
 
 
+class Hold:
+    """A place where a worker stands: an epoch that it does not tell, while those before are stored and answered.
+
+    To be made before the driver, which must have forked its workers.
+    """
+
+    def __init__(self, root: Path, number: int, epoch: int, sweep: str = "crash") -> None:
+        name = f"{sweep}-{number}-{epoch}"
+        self._hold, self._reached = root / f"hold-{name}", root / f"reached-{name}"
+        self._hold.touch()
+
+    @contextmanager
+    def reached(self, drive: Drive) -> Iterator[None]:
+        """Wait until a worker stands there, and let it go on after the block."""
+        try:
+            drive.until(self._reached.exists)
+            yield
+        finally:
+            self._hold.unlink()
+
+
 def records(root: Path) -> list[TrialRecord]:
     return sweep_index.find(root, "crash").records()
-
-
-def has_another_worker(drive: Drive, worker: int) -> bool:
-    """Whether another worker has taken the place of one that is gone."""
-    return bool(drive.workers) and drive.workers != [worker]
 
 
 def alive(pid: int) -> bool:

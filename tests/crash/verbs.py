@@ -16,6 +16,7 @@ from icd.config.yaml import Document
 from icd.errors import Interrupted
 from icd.results.benchmark import run_benchmark
 from icd.results.run_plan import run_plan
+from icd.search import session
 from icd.search.settings import Settings
 from tests.crash import harness as bare
 from tests.crash.forks import forked
@@ -52,6 +53,7 @@ def drive(
     """
 
     def act() -> int:
+        vars(session)["_FLUSH_S"] = bare.FLUSH_S
         os.environ.update(environment or {})
         log, signals = (root / "driver.log").open("a"), list[int]()
         settings = Settings(

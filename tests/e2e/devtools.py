@@ -45,6 +45,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -56,8 +57,10 @@ class Browser:
             self._process.wait()
         os.close(self._from)
 
-    def open(self, file: Path, width: int, *, dark: bool = False, media: str = "screen", height: int = 844) -> None:
-        """Show a file on a screen (or ``print``) of that width, and forget what was seen before."""
+    def open(
+        self, page: Path | str, width: int, *, dark: bool = False, media: str = "screen", height: int = 844
+    ) -> None:
+        """Show a file or an address on a screen (or ``print``) of that width, and forget what was seen before."""
         self.requests.clear()
         self.complaints.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -65,8 +68,9 @@ class Browser:
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         self._events.clear()
-        self.call("Page.navigate", url=file.absolute().as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+        loader = self.call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())["loaderId"]
+        loaded = {"loaderId": loader, "name": "load"}.items()  # and not that of the page before
+        while not any(loaded <= event.get("params", {}).items() for event in self._events):
             self._events.append(self._read())
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
         for event in self._events:

@@ -4,14 +4,15 @@ import html
 import re
 import shutil
 import sqlite3
-import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from icd.search.tracking.mlflow_pages import compare_url, leaderboard_url
+from tests.e2e.devtools import Browser
 from tests.support.needs import need
 from tests.tracking import Held, Server, demo_sweep, send
 
@@ -40,24 +41,33 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     server.kill()
 
 
-def page(folder: Path, address: str) -> str:
-    """Give the text of a page after its scripts ran, tags replaced by newlines."""
-    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    words += [f"--user-data-dir={folder / 'profile'}", "--window-size=3600,1400", "--virtual-time-budget=20000"]
-    done = subprocess.run([*words, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=240)
-    body = re.sub(r"<(script|style)\b.*?</\1>", "", done.stdout, flags=re.DOTALL)
-    return html.unescape(re.sub(r"(<[^>]*>\s*)+", "\n", body))
+def page(folder: Path, address: str, ready: Callable[[list[str]], bool]) -> list[str]:
+    """Give the lines of a page as soon as its scripts have made it ready; each text between tags is one."""
+    deadline = time.monotonic() + 240
+    with Browser(str(CHROMIUM), folder / "profile") as browser:
+        browser.open(address, width=3600, height=1400)
+        while True:
+            dumped = browser.value("document.documentElement.outerHTML")
+            body = re.sub(r"<(script|style)\b.*?</\1>", "", dumped, flags=re.DOTALL)
+            lines = html.unescape(re.sub(r"(<[^>]*>\s*)+", "\n", body)).splitlines()
+            if ready(lines) or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.5)
+
+
+def trials(lines: list[str]) -> list[str]:
+    return [line for line in lines if re.fullmatch(r"00\d\d \w+ [s124+]+", line)]
 
 
 def test_the_leaderboard_shows_complete_trials_best_first(shown: Shown, tmp_path: Path) -> None:
-    text = page(tmp_path, leaderboard_url(shown.server.uri, shown.experiment))
-    lines = text.splitlines()
-    assert "Which scale weights distil resnet32x4 into resnet8x4 best on CIFAR-100?" in text
+    address = leaderboard_url(shown.server.uri, shown.experiment)
+    lines = page(tmp_path, address, lambda lines: len(trials(lines)) == 16 and "73.59" in lines)
+    assert "Which scale weights distil resnet32x4 into resnet8x4 best on CIFAR-100?" in "\n".join(lines)
     assert "Model registry" in lines  # the menu of training, not of chat models
     assert {"final/val/top1", "base_loss", "scales", "w_1", "w_2", "w_4", "dkd.beta", "nkd.gamma"} <= set(lines)
     assert {"73.59", "s1+s2+s4", "dkd", "ldrld"} <= set(lines)
     # The best of the complete trials; 0005 was pruned, 0013 failed.
-    names = [line for line in lines if re.fullmatch(r"00\d\d \w+ [s124+]+", line)]
+    names = trials(lines)
     assert names[:3] == ["0007 ldrld s1+s4", "0014 nkd s1", "0001 dkd s1+s2"]
     assert len(names) == 16
     assert not {"0005", "0013"} & {name[:4] for name in names}
@@ -66,8 +76,8 @@ def test_the_leaderboard_shows_complete_trials_best_first(shown: Shown, tmp_path
 def test_runs_can_be_compared(shown: Shown, tmp_path: Path) -> None:
     names = {name: run for run, name in shown.holds.runs.items()}
     runs = [names[name] for name in ("0000", "0001", "0002", "0003")]
-    text = page(tmp_path, compare_url(shown.server.uri, shown.experiment, runs))
-    lines = text.splitlines()
-    assert "Comparing 4 Runs from 1 Experiment" in text
+    address = compare_url(shown.server.uri, shown.experiment, runs)
+    lines = page(tmp_path, address, lambda lines: {"0002 nkd s1+s4", "val/top1"} <= set(lines))
+    assert "Comparing 4 Runs from 1 Experiment" in "\n".join(lines)
     assert {"0001 dkd s1+s2", "0002 nkd s1+s4", "base_loss", "w_1", "val/top1"} <= set(lines)
-    assert "73.39" in text
+    assert "73.39" in "\n".join(lines)

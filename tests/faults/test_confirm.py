@@ -16,21 +16,8 @@ import pytest
 
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
-from tests.crash.served import Harness, alive
-from tests.support.confirmations import SEARCH, check, confirm, held
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def searched(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a sweep that is over."""
-    root = harness.root(tmp_path_factory.mktemp("searched") / "root")
-    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
-    return root
+from tests.crash.served import Harness, Hold, alive
+from tests.support.confirmations import RUNS, SEARCH, check, confirm, held
 
 
 @pytest.fixture
@@ -38,53 +25,42 @@ def root(searched: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(searched, tmp_path / "root"))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root whose confirmation nobody disturbed."""
-    root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
-    assert confirm(harness, root).wait() == 0, harness.errors
-    return root
-
-
 def all_gone(workers: list[int]) -> bool:
     return not any(alive(worker) for worker in workers)
 
 
 @pytest.mark.parametrize("point", [3, 90])
-def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, undisturbed: Path, point: int) -> None:
+def test_a_driver_that_dies_at_a_durable_operation(root: Path, harness: Harness, confirmed: Path, point: int) -> None:
     assert confirm(harness, root, crash_at=point).wait() == bare.CRASHED
     again = confirm(harness, root)
     assert again.wait() == 0, again.errors
-    check(root, undisturbed, kills=1)
+    check(root, confirmed, kills=1)
 
 
-def test_kills_at_random_moments(root: Path, harness: Harness, undisturbed: Path) -> None:
-    chance, kills = random.Random(1), 0
-    while kills < 5:
-        drive = confirm(harness, root)
-        moment, code = time.monotonic() + chance.uniform(0.2, 1.5), None
-        while code is None and time.monotonic() < moment:
-            code = harness.server.ask(poll=drive.pid)
-        if code is not None:
-            assert code == 0, drive.errors
-            break
-        workers = drive.workers
-        os.kill(chance.choice([drive.pid, *workers[:1]]), signal.SIGKILL)
-        kills += 1
-        code = drive.wait()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, drive.errors
-        drive.until(partial(all_gone, workers))
-    assert confirm(harness, root).wait() == 0
-    assert kills
-    check(root, undisturbed, kills=kills)
-
-
-def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, undisturbed: Path) -> None:
+def test_kills_at_random_moments(root: Path, harness: Harness, confirmed: Path) -> None:
+    chance, hold = random.Random(1), Hold(root, LIST_NUMBERS + RUNS - 1, 1)  # it cannot be over before the kills are
     drive = confirm(harness, root)
-    drive.until_epoch(LIST_NUMBERS + 1, 1)
-    drive.signal(signal.SIGINT)
+    for kill in range(5):
+        time.sleep(chance.uniform(0.2, 1.5))
+        workers = drive.workers
+        if kill % 2 and workers:
+            os.kill(workers[0], signal.SIGKILL)
+            continue
+        drive.signal(signal.SIGKILL)
+        assert drive.wait() == -signal.SIGKILL, drive.errors
+        drive.until(partial(all_gone, workers))
+        drive = confirm(harness, root)
+    with hold.reached(drive):
+        pass
+    assert drive.wait() == 0, drive.errors
+    check(root, confirmed, kills=5)
+
+
+def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, confirmed: Path) -> None:
+    hold = Hold(root, LIST_NUMBERS + 1, 1)
+    drive = confirm(harness, root)
+    with hold.reached(drive):
+        drive.interrupt()
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
     left = held(root)
     assert not left.finished
@@ -93,11 +69,10 @@ def test_a_signal_leaves_something_to_go_on_with(root: Path, harness: Harness, u
     again = harness.drive(root, changes=SEARCH, confirm={})
     assert again.wait() == 0, again.errors
     assert bare.table(root, "confirm")[: len(kept)] == kept
-    check(root, undisturbed, kills=1)
+    check(root, confirmed, kills=1)
 
 
-@pytest.mark.timeout(300)
-def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
+def test_the_command_on_ray(root: Path, confirmed: Path) -> None:
     words = [
         "confirm",
         "crash",
@@ -120,8 +95,8 @@ def test_the_command_on_ray(root: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(asdict(held(root))))
-    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(undisturbed).winner)
-    rows, expected = bare.table(root, "confirm"), bare.table(undisturbed, "confirm")
+    assert (told["finished"], told["test_evaluations"], told["winner"]) == (True, 2 * 6, held(confirmed).winner)
+    rows, expected = bare.table(root, "confirm"), bare.table(confirmed, "confirm")
     by_run = {(row["arm"], row["seed"]): row["values"] for row in expected}
     assert len(rows) == 6
     assert all(row["values"] == by_run[row["arm"], row["seed"]] for row in rows)

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,10 @@ import pytest
 
 from icd.search.study import sweep_index
 from tests.crash import harness as bare
-from tests.crash.served import Drive, Harness, alive, has_another_worker, records
+from tests.crash.served import Drive, Harness, Hold, alive, records
 from tests.tiny import unpruned
 
 LONG = unpruned(12, trials=2)
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -50,24 +43,24 @@ def resume_equals(drive: Drive, expected: list[dict[str, Any]], **more: Any) -> 
 def test_a_signal_stops_after_the_epoch_and_a_resume_equals_the_undisturbed(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]], number: int, code: int
 ) -> None:
+    hold = Hold(root, 0, 4)
     drive = harness.drive(root, changes=LONG)
-    drive.until_epoch(0, 3)
-    workers = drive.workers
-    drive.signal(number)
+    with hold.reached(drive):
+        workers = drive.workers
+        drive.interrupt(number)
     assert drive.wait() == code, drive.errors
     assert not [worker for worker in workers if alive(worker)]
     assert [record.state for record in records(root)] == ["running"]
     resume_equals(drive, undisturbed)
-    # What was told is kept. The answer to an epoch comes while the next is under way, which is given up; with epochs
-    # as short as these it may have reached its last step by then.
-    assert sum(bare.repeated_epochs(root).values()) <= 1
+    assert bare.repeated_epochs(root) == {}
 
 
 @pytest.mark.parametrize("how", ["drain", "now"])
 def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str, Any]], how: str) -> None:
+    hold = Hold(root, 0, 4)
     drive = harness.drive(root, changes=LONG)
-    drive.until_epoch(0, 3)
-    (drive.folder / "stop").write_text(how)
+    with hold.reached(drive):
+        (drive.folder / "stop").write_text(how)
     assert drive.wait() == 0
     assert [record.state for record in records(root)] == [{"drain": "complete", "now": "running"}[how]]
     assert sweep_index.find(root, "crash").attributes["stopped_by"] == "stop"
@@ -78,13 +71,13 @@ def test_the_stop_file(root: Path, harness: Harness, undisturbed: list[dict[str,
 def test_a_worker_that_gets_a_sigterm_ends_its_epoch_and_costs_nothing(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
+    hold = Hold(root, 0, 4)
     drive = harness.drive(root, changes={**LONG, "resources": {**bare.SWEEP["resources"], "retries": 0}})
-    drive.until_epoch(0, 3)
-    (worker,) = drive.workers
-    os.kill(worker, signal.SIGTERM)
+    with hold.reached(drive):
+        (worker,) = drive.workers
+        os.kill(worker, signal.SIGTERM)
     assert drive.wait() == 0, drive.errors
-    (said,) = re.findall(r"trial 0: SIGTERM: stopped after epoch (\d+) of 12; goes on from epoch (\d+)", drive.said)
-    assert said[0] == said[1]
+    assert drive.said.count("trial 0: SIGTERM: stopped after epoch 4 of 12; goes on from epoch 4") == 1
     assert bare.table(root) == undisturbed
     assert bare.repeated_epochs(root) == {}
     assert [record.attempts for record in records(root)] == [2, 1]
@@ -96,17 +89,15 @@ def test_a_sigterm_with_no_time_left_goes_back_to_the_last_checkpoint(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
     changes = {**LONG, "resources": {**bare.SWEEP["resources"], "retries": 0, "grace_seconds": 0}}
+    holds = [Hold(root, 0, epoch) for epoch in (4, 8)]
     drive = harness.drive(root, changes=changes)
-    for epoch in (3, 7):
-        drive.until_epoch(0, epoch)
-        (worker,) = drive.workers
-        os.kill(worker, signal.SIGTERM)
-        drive.until(partial(has_another_worker, drive, worker))
+    for hold in holds:
+        with hold.reached(drive):
+            (worker,) = drive.workers
+            os.kill(worker, signal.SIGTERM)
     assert drive.wait() == 0, drive.errors
-    pattern = (
-        r"trial 0: SIGTERM: (?:no time was left for the rest of epoch|stopped after epoch) \d+.*; goes on from epoch"
-    )
-    assert len(re.findall(pattern, drive.said)) == 2, drive.said
+    pattern = r"trial 0: SIGTERM: no time was left for the rest of epoch (\d+).*; goes on from epoch (\d+)"
+    assert re.findall(pattern, drive.said) == [("4", "3"), ("8", "7")], drive.said
     assert bare.table(root) == undisturbed
     assert sum(bare.repeated_epochs(root).values()) <= 2
     assert "faults" not in records(root)[0].attributes
@@ -140,9 +131,9 @@ def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
     small_disk: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
     root = harness.root(small_disk / "root")
+    hold = Hold(root, 0, 3)
     drive = harness.drive(root, changes=LONG)
-    drive.until_epoch(0, 2)
-    with (small_disk / "ballast").open("wb", buffering=0) as ballast:
+    with hold.reached(drive), (small_disk / "ballast").open("wb", buffering=0) as ballast:
         try:
             while True:
                 ballast.write(bytes(4096))
@@ -158,20 +149,21 @@ def test_a_full_disk_pauses_the_sweep_and_loses_nothing(
     database.close()
     assert [record.state for record in records(root)] == ["running"]
     committed = dict(records(root)[0].curve)
-    assert len(committed) >= 1
+    assert list(committed) == [1, 2]
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     resume_equals(drive, undisturbed)
     assert committed.items() <= records(root)[0].curve.items()
 
 
 def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undisturbed: list[dict[str, Any]]) -> None:
+    hold = Hold(root, 0, 4)
     drive = harness.drive(root, changes=LONG)
-    drive.until_epoch(0, 3)
-    workers = drive.workers
-    assert workers
-    drive.signal(signal.SIGKILL)
+    with hold.reached(drive):
+        workers = drive.workers
+        assert workers
+        drive.signal(signal.SIGKILL)
     drive.wait()
-    drive.until(lambda: not [worker for worker in workers if alive(worker)], seconds=120)
+    drive.until(lambda: not [worker for worker in workers if alive(worker)])
     resume_equals(drive, undisturbed)
     assert sum(bare.repeated_epochs(root).values()) <= 1
 
@@ -179,12 +171,12 @@ def test_no_worker_outlives_a_killed_driver(root: Path, harness: Harness, undist
 def test_a_killed_worker_costs_one_epoch_at_most(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
+    holds = [Hold(root, 0, epoch) for epoch in (4, 8)]
     drive = harness.drive(root, changes=LONG)
-    for epoch in (3, 7):
-        drive.until_epoch(0, epoch)
-        (worker,) = drive.workers
-        os.kill(worker, signal.SIGKILL)
-        drive.until(partial(has_another_worker, drive, worker))
+    for hold in holds:
+        with hold.reached(drive):
+            (worker,) = drive.workers
+            os.kill(worker, signal.SIGKILL)
     assert drive.wait() == 0, drive.errors
     assert "trial 0: process killed (signal 9); see " in drive.said
     assert "retry 1/3 from epoch" in drive.said

@@ -12,8 +12,8 @@ import pytest
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.confirming import outcome
 from tests.crash import harness as bare
-from tests.crash.served import Harness, records
-from tests.support.two_pairs import ASKED, BOTH, held
+from tests.crash.served import Harness, Hold, records
+from tests.support.two_pairs import ASKED, BOTH, EPOCHS, held
 
 
 def values(root: Path) -> list[Any]:
@@ -22,21 +22,19 @@ def values(root: Path) -> list[Any]:
 
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_a_kill_in_the_second_run_changes_nothing(
-    pairs_harness: Harness, undisturbed_pairs: Path, tmp_path: Path, victim: str
+    harness: Harness, undisturbed_pairs: Path, tmp_path: Path, victim: str
 ) -> None:
-    root = pairs_harness.root(tmp_path / "root")
-    drive = pairs_harness.drive(root, changes=BOTH)
+    root = harness.root(tmp_path / "root")
+    hold = Hold(root, 1, EPOCHS + 3)
+    drive = harness.drive(root, changes=BOTH)
     first = drive.folder / "trials" / "0001"
-    second = first / "large" / "metrics.jsonl"
-    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 2)
-    kept = (first / "small" / "student.safetensors").stat().st_mtime_ns
-    if victim == "driver":
-        drive.signal(signal.SIGKILL)
-        assert drive.wait() == -signal.SIGKILL
-        drive = pairs_harness.drive(root, changes=BOTH)
-    else:
+    with hold.reached(drive):
+        kept = (first / "small" / "student.safetensors").stat().st_mtime_ns
         (worker,) = drive.workers
-        os.kill(worker, signal.SIGKILL)
+        os.kill(drive.pid if victim == "driver" else worker, signal.SIGKILL)
+    if victim == "driver":
+        assert drive.wait() == -signal.SIGKILL
+        drive = harness.drive(root, changes=BOTH)
     assert drive.wait() == 0, drive.said
     if victim == "worker":
         assert "retry 1/3 from epoch" in drive.said
@@ -51,15 +49,15 @@ def test_a_kill_in_the_second_run_changes_nothing(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_confirmation_goes_on_within_a_pair(
-    pairs_harness: Harness, undisturbed_pairs: Path, confirmed_pairs: Path, tmp_path: Path, how: signal.Signals
+    harness: Harness, undisturbed_pairs: Path, confirmed_pairs: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     root = Path(shutil.copytree(undisturbed_pairs, tmp_path / "root"))
-    drive = pairs_harness.drive(root, changes=BOTH, confirm=ASKED)
-    second = drive.folder / "trials" / f"{LIST_NUMBERS + 1}" / "large" / "metrics.jsonl"
-    drive.until(lambda: second.exists() and second.read_bytes().count(b"\n") >= 1)
-    drive.signal(how)
+    hold = Hold(root, LIST_NUMBERS + 1, EPOCHS + 2)
+    drive = harness.drive(root, changes=BOTH, confirm=ASKED)
+    with hold.reached(drive):
+        (drive.signal if how == signal.SIGKILL else drive.interrupt)(how)
     assert drive.wait() == (-how if how == signal.SIGKILL else 128 + how)
     assert not held(root).finished
-    assert pairs_harness.drive(root, changes=BOTH, confirm={}).wait() == 0, pairs_harness.errors
+    assert harness.drive(root, changes=BOTH, confirm={}).wait() == 0, harness.errors
     assert bare.table(root, "confirm") == bare.table(confirmed_pairs, "confirm")
     assert outcome(held(root)) == outcome(held(confirmed_pairs))

@@ -48,13 +48,15 @@ def kill_a_driver(driver: subprocess.Popen[str], chance: random.Random, seen: se
 
 def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: set[tuple[int, str]]) -> bool:
     """Kill one that runs trials."""
-    wait_for(lambda: bool(trainers(driver.pid)) or driver.poll() is not None, 120)
+    wait_for(lambda: bool(trainers(driver.pid)) or driver.poll() is not None, 400)
     running = wait_or_end(driver, chance.uniform(0, 4))
-    pids = trainers(driver.pid)
-    if running and pids:
+    pids: list[int] = []
+    while running and not pids:  # for a moment there may be none, or one without its title
+        pids, running = trainers(driver.pid), wait_or_end(driver, 0.01)
+    if running:
         seen.update((pid, started_at(pid)) for pid in descendants(driver.pid))
         os.kill(chance.choice(pids), signal.SIGKILL)
-    return running and bool(pids)
+    return running
 
 
 def test_random_kills_change_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from icd.search.core.records import Stage, TrialRecord
 from icd.search.study import sweep_index
 from icd.search.study.sweep_study import LIST_NUMBERS, list_number
 from tests.crash import verbs
-from tests.crash.served import Drive, Harness, alive
+from tests.crash.served import Harness, Hold, alive
 
 KD, SD_KD = "table.KD", "table.SD-KD"
 STAGES: tuple[Stage, ...] = ("search", "confirm", "ablate")
@@ -69,36 +69,34 @@ def attempts(root: Path) -> int:
     return sum(record.attempts for name in names for stage in STAGES for record in records_of(root, name, stage))
 
 
-def trained(drive: Drive, sweep: str, number: int) -> None:
-    """Wait for a trial's first epoch."""
-    path = drive.root / "sweeps" / sweep / "trials" / f"{number:04d}" / "metrics.jsonl"
-    drive.until(lambda: path.exists() and path.read_bytes().count(b"\n"))
-
-
-def interrupt(drive: Drive) -> None:
-    drive.signal(signal.SIGINT)
+def interrupt(harness: Harness, root: Path, number: int, **what: str) -> None:
+    """Interrupt a driver in the first epoch of a trial of the second row."""
+    hold = Hold(root, number, 1, SD_KD)
+    drive = harness.drive(root, **what)
+    with hold.reached(drive):
+        drive.interrupt(sweep=SD_KD)
     assert drive.wait() == 128 + signal.SIGINT, drive.errors
 
 
-def kill(drive: Drive) -> None:
-    workers = drive.workers
-    drive.signal(signal.SIGKILL)
+def kill(harness: Harness, root: Path, number: int, **what: str) -> None:
+    """Kill a driver in the last epoch of a trial of the second row."""
+    hold = Hold(root, number, 2, SD_KD)
+    drive = harness.drive(root, **what)
+    with hold.reached(drive):
+        workers = drive.workers
+        drive.signal(signal.SIGKILL)
     assert drive.wait() == -signal.SIGKILL
     drive.until(lambda: not any(map(alive, workers)))
 
 
 def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path, images: str, tmp_path: Path) -> None:
     root = harness.root(tmp_path / "root")
-    first = harness.drive(root, table=images)
-    trained(first, SD_KD, 0)
-    interrupt(first)
+    interrupt(harness, root, 0, table=images)
     kept = finished(root)
     assert len(kept) >= 4  # all of the first row: two trials and two seeds
     assert not table_of(root, images).finished
 
-    second = harness.drive(root, table=images)
-    trained(second, SD_KD, LIST_NUMBERS)  # the first run of its confirmation
-    kill(second)
+    kill(harness, root, LIST_NUMBERS, table=images)  # the first run of its confirmation
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
 
@@ -129,13 +127,9 @@ def test_an_ablation_that_is_stopped_and_killed(harness: Harness, undisturbed: P
     assert expected.finished
     begin = LIST_NUMBERS * list_number("ablate", 1)
 
-    first = harness.drive(root, ablate=SD_KD)
-    trained(first, SD_KD, begin + 1)
-    interrupt(first)
+    interrupt(harness, root, begin + 1, ablate=SD_KD)
     kept = finished(root)
-    second = harness.drive(root, ablate=SD_KD)
-    trained(second, SD_KD, begin + 4)
-    kill(second)
+    kill(harness, root, begin + 4, ablate=SD_KD)
     assert len(finished(root)) > len(kept)
     kept |= finished(root)
     last = harness.drive(root, ablate=SD_KD)

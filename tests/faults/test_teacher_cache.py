@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.tiny import images
 
 EPOCHS = 12
 WORKER = """
-import sys
+import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tests.faults.test_teacher_cache import EPOCHS
@@ -26,6 +27,16 @@ split = images()
 teacher = build_model("resnet14", num_classes=10, stem="conv3x3", seed=7).eval().requires_grad_(False)
 config = config_of(epochs=EPOCHS)
 cache = cache_of(config, split, teacher, Path(sys.argv[2]))
+fill = cache.fill
+
+
+def stand_still(*given):
+    if len(sys.argv) > 3 and cache.computed > 40:
+        time.sleep(300)  # to be killed
+    fill(*given)
+
+
+cache.fill = stand_still
 network, rows = trained(config, split, teacher, cache)
 print(json.dumps([cache.computed, weights_digest(network.state_dict())]))
 """
@@ -42,11 +53,11 @@ def test_a_kill_while_filling_leaves_a_valid_cache(split: Split, tmp_path: Path)
     config = config_of(epochs=EPOCHS)
     (spec,) = plan_cache([config], split, "stream", folder=tmp_path).specs
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, here, str(tmp_path)], stdout=subprocess.DEVNULL, env=environment
+        [sys.executable, "-c", WORKER, here, str(tmp_path), "stand still"], stdout=subprocess.DEVNULL, env=environment
     )
     checks = block_folder(tmp_path, spec) / "checks.bin"
     while worker.poll() is None and not (checks.exists() and np.count_nonzero(np.fromfile(checks, np.uint32)) > 40):
-        pass
+        time.sleep(0.01)
     worker.kill()
     worker.wait()
     block = Block(block_folder(tmp_path, spec), spec)

@@ -115,7 +115,7 @@ class LossyProxy:
 def test_answers_that_are_lost_double_nothing(sweep: Path, server: Server) -> None:
     proxy = LossyProxy(server.port)
     views = [ended(number, 10) for number in range(8)]
-    assert send(sweep, proxy.uri, views, experiment="lossy", uid="1055", deadline_s=100) == 0
+    assert send(sweep, proxy.uri, views, experiment="lossy", uid="1055", deadline_s=400) == 0
     proxy.listener.close()
     assert proxy.dropped >= 5
     holds = Held(server.database, "1055")

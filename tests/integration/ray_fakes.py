@@ -25,7 +25,7 @@ RETRIED = ("preempted", "killed", "lost", "memory", "gpu", "hang")
 
 
 class FakePolicy:
-    """Runs every document of ``trials`` to its end, each at most ``attempts`` times after a fault."""
+    """Runs every document of ``trials`` to its end, each at most ``attempts`` times; after a fault with patience."""
 
     def __init__(self, folder: Path, trials: list[dict[str, Any]], attempts: int = 3, hang_seconds: float = 60) -> None:
         self.folder, self.trials, self.attempts, self.hang_seconds = folder, trials, attempts, hang_seconds
@@ -57,7 +57,7 @@ class FakePolicy:
             attempt=self.tried[number],
             runs={"": {"training": {"epochs": EPOCHS}, **self.trials[number]}},
             context=RunContext(folder=self.folder, root=self.folder, threads=0),
-            hang_seconds=self.hang_seconds,
+            hang_seconds=self.hang_seconds if self.tried[number] == 1 else 300,
         )
 
     def on_epoch(self, epoch: EpochReport) -> bool:

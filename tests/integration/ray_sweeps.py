@@ -78,7 +78,7 @@ def main() -> None:
     from icd.config.read_sweep import read_sweep
     from icd.config.yaml import Document
     from icd.errors import Interrupted
-    from icd.search import run_sweep
+    from icd.search import run_sweep, session
     from icd.search.settings import Settings
     from icd.storage.bucket import local_root
 
@@ -94,6 +94,7 @@ def main() -> None:
         announce=tell,
         stop=stop_requested,
     )
+    vars(session)["_FLUSH_S"] = 300.0  # a busy machine may need longer than a driver would wait
     try:
         with stopping_politely():
             run_sweep.run(read_sweep(Document(document, "sweep.yaml")), document, settings)

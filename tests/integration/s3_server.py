@@ -49,7 +49,7 @@ class S3Server:
         words += ["--auth-key", f"{KEY},{SECRET}", str(self.folder)]
         with (self.folder.parent / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

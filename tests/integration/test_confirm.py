@@ -12,21 +12,8 @@ from icd.results.run_plan import run_plan
 from icd.search.settings import Settings
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
-from tests.crash.served import Harness
+from tests.crash.served import Harness, Hold
 from tests.support.confirmations import ASKED, RUNS, SEARCH, check, confirm, held, weights_of
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def searched(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a sweep that is over."""
-    root = harness.root(tmp_path_factory.mktemp("searched") / "root")
-    assert harness.drive(root, changes=SEARCH).wait() == 0, harness.errors
-    return root
 
 
 @pytest.fixture
@@ -34,19 +21,11 @@ def root(searched: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(searched, tmp_path / "root"))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(harness: Harness, searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root whose confirmation nobody disturbed."""
-    root = Path(shutil.copytree(searched, tmp_path_factory.mktemp("undisturbed") / "root"))
-    assert confirm(harness, root).wait() == 0, harness.errors
-    return root
-
-
-def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) -> None:
-    assert bare.table(undisturbed) == bare.table(searched), "the search stays as it was"
-    found, rows = held(undisturbed), bare.table(undisturbed, "confirm")
+def test_a_confirmation_is_paired_and_kept(confirmed: Path, searched: Path) -> None:
+    assert bare.table(confirmed) == bare.table(searched), "the search stays as it was"
+    found, rows = held(confirmed), bare.table(confirmed, "confirm")
     assert [row["state"] for row in rows] == ["complete"] * RUNS
-    digests = {(row["arm"], row["seed"]): weights_of(undisturbed, row["number"]) for row in rows}
+    digests = {(row["arm"], row["seed"]): weights_of(confirmed, row["number"]) for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     for seed in seeds:
         assert digests["one", seed] == digests["two", seed], "equal weights, order and views, and an equal loss"
@@ -54,15 +33,15 @@ def test_a_confirmation_is_paired_and_kept(undisturbed: Path, searched: Path) ->
     assert len({row["key"] for row in rows}) == RUNS
     assert (found.test_evaluations, found.finished, len(found.comparisons)) == (2 * RUNS, True, 2)
     assert all(len(arm.runs) == 3 for arm in found.arms)
-    check(undisturbed, undisturbed, kills=0)
+    check(confirmed, confirmed, kills=0)
 
 
 def spread(arm: Arm) -> list[tuple[str, float | None]]:
     return [("", arm.mean), ("/sd", arm.sd), ("/n", len(arm.runs))]
 
 
-def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> None:
-    with sqlite3.connect(undisturbed / "mlflow.db") as database:
+def test_runs_stand_beside_those_of_the_search_in_mlflow(confirmed: Path) -> None:
+    with sqlite3.connect(confirmed / "mlflow.db") as database:
         rows = database.execute(
             "select r.experiment_id, t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
             "where t.key = 'stage'"
@@ -77,7 +56,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
     assert len({experiment for experiment, *_ in rows}) == 1
     assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["confirm/1"] * 3 + ["search"] * 3
     assert {status for *_, status in rows} == {"FINISHED"}
-    found = held(undisturbed)
+    found = held(confirmed)
     assert tags == {"winner": found.winner, "confirmed": found.statement}
     assert looks == [(2.0 * RUNS,)]
     assert groups == {("search",): 3, ("arms",): 3, **{(arm.label,): 3 for arm in found.arms}}
@@ -85,15 +64,16 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(undisturbed: Path) -> N
     assert {(label, metric): value for label, metric, value in arms} == shown
 
 
-def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, undisturbed: Path) -> None:
+def test_another_driver_and_another_request_are_refused(root: Path, harness: Harness, confirmed: Path) -> None:
+    hold = Hold(root, LIST_NUMBERS, 1)
     first = confirm(harness, root)
-    first.until(lambda: (root / "sweeps" / "crash" / "trials" / f"{LIST_NUMBERS}").exists())
-    assert confirm(harness, root).wait() == 5
-    assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
+    with hold.reached(first):
+        assert confirm(harness, root).wait() == 5
+        assert harness.drive(root, changes=SEARCH).wait() == 5, "the search's driver too"
     assert first.wait() == 0
     assert harness.drive(root, changes=SEARCH, confirm={**ASKED, "seeds": 4}).wait() == 5
     assert "was begun otherwise; undo, or add --keep-seeds" in harness.errors
-    check(root, undisturbed, kills=0)
+    check(root, confirmed, kills=0)
 
 
 def test_a_race_is_run_once_and_opens_no_test_images(root: Path, harness: Harness) -> None:
@@ -111,9 +91,9 @@ def test_a_race_is_run_once_and_opens_no_test_images(root: Path, harness: Harnes
 
 
 def test_a_confirmation_that_is_finished_starts_nothing(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(shutil.copytree(undisturbed, tmp_path / "root"))
+    root = Path(shutil.copytree(confirmed, tmp_path / "root"))
     monkeypatch.delattr("icd.search.session._executor")
-    assert run_plan("confirm", "crash", Settings(root=root, executor="process")) == held(undisturbed)
-    check(root, undisturbed, kills=0)
+    assert run_plan("confirm", "crash", Settings(root=root, executor="process")) == held(confirmed)
+    check(root, confirmed, kills=0)

@@ -75,7 +75,6 @@ def check_snippets(folder: Path, images_BCHW: torch.Tensor) -> None:
     in_another_process(code, folder)
 
 
-@pytest.mark.timeout(400)
 def test_everything_and_the_registry(command: Command, study: Study, tmp_path: Path) -> None:
     assert command("sync", "by-hand").code == 0
 

@@ -127,11 +127,11 @@ def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path:
 
 
 def test_the_generalist_beside_a_specialist(
-    pairs_harness: Harness, undisturbed_pairs: Path, tmp_path: Path, command: Command
+    harness: Harness, undisturbed_pairs: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(undisturbed_pairs, root)
-    assert pairs_harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, pairs_harness.errors
+    assert harness.drive(root, changes={**ONE, "name": "alone"}).wait() == 0, harness.errors
     said = command("compare", "--pairs", "crash", "alone", "--json", "--root", root)
     assert said.code == 0, said.err
     small, large = json.loads(said.out)["rows"]

@@ -13,7 +13,9 @@ from icd import search
 from icd.search.removal import parts_of, remove
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.locks import driver_lock
+from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
+from tests.confirming import confirming, level, searched
 from tests.studies import Study, usual
 
 
@@ -72,6 +74,28 @@ def test_logs_are_printed_whole_and_for_one_trial(command: Command, study: Study
     assert "trial 3 failed, started 1 times: out of memory" in command("logs", "by-hand", 3).out
 
 
+def test_runs_of_a_confirmation_are_listed_and_shown(command: Command, root: Path) -> None:
+    root.mkdir()
+    hand = confirming(searched(root), against=["KD"], seeds=2)
+    for _ in range(3):
+        attempt = hand.driver.next_attempt()
+        assert attempt is not None
+        hand.run(attempt, level)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.ledger.tell(attempt.number, "failed", reason="KeyError: 'x'")
+    hand.close()
+    rows = json.loads(command("trials", "tiny", "--stage", "confirm", "--json").out)
+    assert [row["number"] for row in rows] == [LIST_NUMBERS + place for place in range(4)]
+    assert set(rows[0]["values"]) == {"test/top1"}
+    (failed,) = json.loads(command("trials", "tiny", "--stage", "confirm", "--state", "failed", "--json").out)
+    assert json.loads(command("trials", "tiny", "--stage", "ablate", "--json").out) == []
+    said = command("show", "tiny", failed["number"])
+    assert said.out.splitlines()[:2] == [f"trial {failed['number']}: failed ({failed['baseline']})", "  KeyError: 'x'"]
+    assert f"trial {failed['number']} failed" in command("logs", "tiny", failed["number"]).out
+    assert ", test/top1 " in command("show", "tiny", LIST_NUMBERS).out.splitlines()[0]
+
+
 def test_a_sweep_is_removed_with_all_that_is_its_own(
     command: Command,
     root: Path,
@@ -85,7 +109,7 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
     assert search.status("by-hand", root=root)
     said = command("rm", "by-hand", "--yes")
     assert said.code == 0, said.err
-    assert said.out == f"removed its study in {root}, {study.folder}\n"
+    assert said.out == f"removed its study in {storage_url(root)}, {study.folder}\n"
     assert not study.folder.exists()
     assert (root / "teachers" / "t").exists()
     assert "there is none" in one_line(command("status", "by-hand"), 5, "STATE")
@@ -99,19 +123,47 @@ def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path
     assert len(search.trials("by-hand", root=root)) == 6
 
 
-def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path) -> None:
+def test_a_removal_that_was_cut_off_is_finished_by_another(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = usual(root)
+    with monkeypatch.context() as patch:
+        patch.setattr("icd.search.study.ledger.Ledger.remove", raised)
+        with pytest.raises(KeyboardInterrupt):
+            remove(root, "by-hand", mlflow=False)
+    assert parts_of(root, "by-hand", mlflow=False) == [f"its study in {storage_url(root)}", str(study.folder)]
+    remove(root, "by-hand", mlflow=False)
+    assert not study.folder.exists()
+
+
+def raised(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_files_of_a_study_elsewhere_stay(command: Command, root: Path) -> None:
     study = usual(root)
     database = open_storage(storage_url(root))
     database.delete_study(database.get_study_id_from_name(study.sweep.name))
-    assert parts_of(root, "by-hand", mlflow=False) == [str(study.folder)]
-    remove(root, "by-hand", mlflow=False)
-    assert not study.folder.exists()
+    assert "that the study database does not know" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
+    assert (study.folder / "trials" / "0000").exists()
+
+
+def test_a_study_whose_files_are_elsewhere_stays(
+    command: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual(root)
+    monkeypatch.setenv("ICD_STORAGE_URL", storage_url(root))
+    other = tmp_path / "other"
+    for words in (("rm", "by-hand", "--yes"), ("resume", "by-hand"), ("confirm", "by-hand", "--against", "KD")):
+        assert "its files are not below" in one_line(command(*words, "--root", str(other)), 5, "STATE"), words
+    assert len(search.trials("by-hand", root=other)) == 6
+    assert not (other / "sweeps").exists()
+    (other / "sweeps" / "by-hand").mkdir(parents=True)  # they are gone for good
+    assert command("rm", "by-hand", "--yes", "--root", str(other)).code == 0
 
 
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     usual(root)
-    from icd.search.tracking.mlflow_client import connect
+    from icd.search.tracking.mlflow_client import UID_TAG, connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
     client.create_experiment("by-hand")
@@ -120,6 +172,10 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
+    client.create_experiment("by-hand", tags={UID_TAG: "another sweep's"})
+    usual(root)
+    search.remove("by-hand", root=root, mlflow=True)
+    assert client.get_experiment_by_name("by-hand") is not None, "it is not this sweep's"
 
 
 def contents(root: Path) -> dict[str, bytes]:

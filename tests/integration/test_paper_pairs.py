@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from icd.data import DATASETS, Request, Split
-from icd.data.loader import batches
+from icd.data.loader import Normaliser, batches
 from icd.methods import PAPER_ROWS, LiveOutputs, Step
 from icd.models import Stem, build_model
 from tests.support.needs import REFERENCE, need
@@ -37,10 +37,7 @@ def step_terms(split: Split, data: str, pair: tuple[str, str], stem: Stem, row: 
             view_ids=np.array([0, views.num_views - 1]),
             views=views,
             batch_size=2,
-            mean=split.mean,
-            std=split.std,
-            device=torch.device("cpu"),
-            channels_last=True,
+            normaliser=Normaliser(split.mean, split.std, torch.device("cpu"), channels_last=True),
         )
     )
     teacher = build_model(pair[0], num_classes=split.num_classes, stem=stem, seed=0).eval()

@@ -6,14 +6,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from icd.results import compare as compare_module
 from icd.results.compare import compare
+from icd.results.outcome import Outcome
+from icd.search.study import sweep_files
 from tests.command import Command, one_line
 from tests.reports import confirmation
 from tests.studies import Study, changed, usual
+
+CONFIRMED = ("confirmed", "chosen among", "against KD", "against iCD-KD")
 
 
 @pytest.fixture
@@ -54,6 +59,18 @@ def test_a_report_is_written_elsewhere_and_replaced(command: Command, study: Stu
         assert json.loads(said.out) == {"name": "by-hand", "path": str(output)}
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert not (study.folder / "report.html").exists()
+
+
+def test_a_report_goes_to_the_bucket_that_is_the_root(
+    command: Command, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study.folder / "confirmation.json").write_text("{}")  # a copy that may be older than the bucket's
+    bucket = Mock(list=lambda names: {})
+    monkeypatch.setattr(sweep_files, "bucket_of", lambda root: bucket)
+    assert command("report", "by-hand", "-o", tmp_path / "page.html").code == 0
+    bucket.upload.assert_not_called()
+    assert command("report", "by-hand").code == 0
+    bucket.upload.assert_called_once_with("sweeps/by-hand/report.html", study.folder / "report.html")
 
 
 def test_verbs_that_read_take_no_framework_that_they_do_not_need(study: Study, tmp_path: Path) -> None:
@@ -102,6 +119,7 @@ def test_what_differs_is_shown(command: Command, root: Path, study: Study) -> No
     ("attributes", "parts", "warning"),
     [
         ({"data_digest": "e:s"}, {}, "different images"),
+        ({"test_digest": "u"}, {}, "confirmed on different test images"),
         ({"data_digest": "d:t"}, {}, "split differently"),
         ({"teachers": {"t": "2"}}, {}, "teachers differ"),
         ({}, {"objective": {"metric": "val/loss"}}, "objectives differ"),
@@ -112,7 +130,7 @@ def test_what_cannot_be_compared_is_said(
 ) -> None:
     one, two = other(root, name="one"), other(root, name="two", **parts)
     for study in (one, two):
-        study.ledger.note_study(data_digest="d:s", teachers={"t": "1"})
+        study.ledger.note_study(data_digest="d:s", test_digest="t", teachers={"t": "1"})
     two.ledger.note_study(**attributes)
     (found,) = compare(root, ["one", "two"])["warnings"]
     assert warning in found
@@ -124,16 +142,29 @@ def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
     assert (found["warnings"], found["differences"]) == ([], {})
 
 
-def test_one_confirmed_and_one_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_confirmed_has_a_row_for_each_baseline(
+    command: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other(root, name="one"), other(root, name="two")
     known = {"one": replace(confirmation(), sweep="one")}
     monkeypatch.setattr(compare_module, "outcome_of", lambda ledger, stage: known.get(ledger.name))
     found = compare(root, ["one", "two"])
-    assert found["figures"]["confirmed"] == {
-        "one": "trial 7: 74.10 ± 0.21 (n=4); +1.42 [+0.82 to +2.02] against KD; +0.31 [-0.59 to +1.21] against iCD-KD",
-        "two": "no",
+    assert {row: cells for row, cells in found["figures"].items() if row in CONFIRMED} == {
+        "confirmed": {"one": "trial 7: 74.10 ± 0.21 (n=4)", "two": "no"},
+        "chosen among": {"one": "2 finalists, by luck about 0.20 too high", "two": ""},
+        "against KD": {"one": "+1.42 [+0.82 to +2.02]", "two": ""},
+        "against iCD-KD": {"one": "+0.31 [-0.59 to +1.21]", "two": ""},
     }
     assert any("Only one is confirmed" in warning for warning in found["warnings"])
+    known["two"] = replace(confirmation(finished=False), train_on="train", planned_seeds=10)
+    said = command("compare", "one", "two").out
+    assert "not finished; trial 7: 74.10 ± 0.21 (n=4)" in said
+    assert "Only one is confirmed" in said
+    assert "confirmed in different ways (what was trained on, seeds)" in said
+    assert "Between sweeps nothing is tested" in said
+    known["one"] = replace(known["one"], winner="a baseline's or a trial's own label that is 48 letters long")
+    monkeypatch.setattr(Outcome, "arm", lambda self, label: replace(self.arms[0], label=label))
+    assert f"{known['one'].winner}: 74.10 ± 0.21 (n=4)  " in command("compare", "one", "two").out, "nothing is cut"
 
 
 @pytest.mark.parametrize("names", [("by-hand",), ("by-hand", "by-hand")])

@@ -55,7 +55,7 @@ def test_status_of_one(command: Command) -> None:
     assert said.code == 0, said.err
     assert "trials: 1 interrupted, 2 complete, 1 pruned, 1 failed, 1 duplicate" in said.out
     assert "budget: 5 of 6 trials" in said.out
-    assert "stopped (its driver was killed); continue with 'icd resume by-hand'" in said.out
+    assert "stopped (its driver ended without saying why); continue with 'icd resume by-hand'" in said.out
     best = said.out.split("best by val/top1:")[1].splitlines()
     assert best[2].split()[:3] == ["1", "50", "4"]
     assert "pruning: 1 trials stopped, 2 epochs saved (17%)" in said.out

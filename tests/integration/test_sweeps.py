@@ -12,16 +12,10 @@ from icd.search.core.records import best
 from icd.search.study import sweep_index
 from tests.command import Command
 from tests.crash import harness as bare
-from tests.crash.served import Harness, records
+from tests.crash.served import Harness, Hold, records
 from tests.tiny import training, unpruned
 
 LONG = unpruned(12, trials=2)
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
-    # Apart from the roots: on a small disk a sweep would run its teacher live, which is another rounding.
-    return Harness(ICD_TEACHER_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -107,10 +101,11 @@ def test_a_trial_that_diverges_is_recorded_and_never_best(harness: Harness, root
 def test_the_second_of_two_drivers_is_refused_at_once(
     root: Path, harness: Harness, undisturbed: list[dict[str, Any]]
 ) -> None:
+    hold = Hold(root, 0, 2)
     first = harness.drive(root, changes=LONG)
-    first.until_epoch(0, 1)
-    second = harness.drive(root, changes=LONG)
-    assert second.wait() == 5
+    with hold.reached(first):
+        second = harness.drive(root, changes=LONG)
+        assert second.wait() == 5
     assert f"STATE: sweep 'crash' is driven by pid {first.pid} on " in second.errors
     assert first.wait() == 0
     assert bare.table(root) == undisturbed
@@ -133,7 +128,7 @@ def test_extend_allows_a_larger_budget_from_then_on(
     assert harness.drive(root, changes={**LONG, "budget": {"trials": 1}}).wait() == 0
     refused = harness.drive(root, changes=LONG)
     assert refused.wait() == 5
-    assert "add --extend to use the new budget: search.budget.trials: 1 -> 2" in refused.errors
+    assert "--extend takes the one that is asked for: search.budget.trials: 1 -> 2" in refused.errors
     assert harness.drive(root, changes=LONG, extend=True).wait() == 0
     assert bare.table(root) == undisturbed
     ledger = sweep_index.find(root, "crash")

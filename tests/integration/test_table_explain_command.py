@@ -93,13 +93,21 @@ def test_a_table_of_which_too_many_runs_failed_is_shown_and_exits_with_4(
 def test_an_ablation_of_which_too_many_runs_failed_is_shown_and_exits_with_4(
     command: Command, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = replace(ablated(study_at(root)), faults=20)
-    monkeypatch.setattr("icd.results.ablate_sweep", lambda name, **options: found)
+    found = ablated(study_at(root))  # five arms on three seeds
+    broken = [replace(arm, failures=dict.fromkeys(range(4), "OSError"), runs=arm.runs[:1]) for arm in found.arms]
+    for faults, code in ((6, 0), (7, 4)):  # a quarter of 25 that ended, most of which diverged
+        told = replace(found, faults=faults, arms=tuple(broken))
+        monkeypatch.setattr("icd.results.ablate_sweep", lambda name, told=told, **options: told)
+        said = command("ablate", "by-hand")
+        assert said.code == code
+        assert found.statement in said.out
+    assert "7 of 25 runs of the ablation of 'by-hand' failed; see the table and 'icd trials by-hand" in said.err
+    monkeypatch.setattr("icd.results.ablate_sweep", lambda name, **options: replace(found, finished=False))
     said = command("ablate", "by-hand")
-    assert said.code == 4
-    assert found.statement in said.out
-    runs = 20 + sum(len(arm.runs) for arm in found.arms)
-    assert f"error[FAILED] 20 of {runs} runs of the ablation of 'by-hand' failed; see the table" in said.err
+    assert (said.code, found.statement in said.out) == (5, True)
+    assert (
+        "the ablation of 'by-hand' was stopped; the same command, without --anew and --keep-seeds, goes on" in said.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from icd.doctor.services import check_tracking
 from icd.errors import SetupError
 from icd.search.tracking import experiment
 from icd.search.tracking.experiment import Experiment
-from icd.search.tracking.mlflow_client import check_server
+from icd.search.tracking.mlflow_client import check_server, own_experiment
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
 from tests.tracking import PARAMS, START_MS, Held, Server, begun, ended, free_port, row, send
@@ -141,7 +141,7 @@ def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, databa
     identity = client.create_experiment("gone")
     client.delete_experiment(identity)
     said: list[str] = []
-    assert send(sweep, sqlite(database), [ended(0)], said, experiment="gone", deadline_s=3.0) == 1
+    assert send(sweep, sqlite(database), [ended(0)], said, experiment="gone", complains=True) == 1
     assert len(said) == 1
     assert said[0].startswith("tracking refused, 1 run waits: ")
     assert "experiment 'gone' was deleted; restore it (mlflow experiments restore" in said[0]
@@ -175,7 +175,7 @@ def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status:
     said: list[str] = []
     with answering(status) as uri:
         warning = check_server(uri)
-        assert send(sweep, uri, [ended(0)], said, deadline_s=2.0) == 1
+        assert send(sweep, uri, [ended(0)], said, complains=True) == 1
     assert warning is not None
     assert warning.startswith(f"tracking refused, training goes on without it: {uri}: {told}")
     assert len(said) == 1
@@ -187,7 +187,7 @@ def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, data
         connection.execute("update alembic_version set version_num = 'ffffffffffff'")
     connection.close()
     said: list[str] = []
-    assert send(sweep, sqlite(database), [ended(0)], said, deadline_s=3.0) == 1
+    assert send(sweep, sqlite(database), [ended(0)], said, complains=True) == 1
     assert len(said) == 1
     assert "another version of MLflow made this database; back it up, then 'mlflow db upgrade" in said[0]
 
@@ -196,6 +196,28 @@ def experiment_of(client: MlflowClient) -> str:
     found = client.get_experiment_by_name("sweep")
     assert found is not None
     return found.experiment_id
+
+
+def test_another_sweep_of_the_name_has_an_experiment_of_its_own(
+    sweep: Path, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of one that was removed, or of another root."""
+    client = MlflowClient(sqlite(database))
+    client.create_experiment("sweep")  # by hand: whose sweep comes first has it
+    for number in (0, 1):
+        assert send(sweep, sqlite(database), [ended(number)]) == 0
+        assert send(sweep, sqlite(database), [ended(number)], uid="0123456789") == 0
+    found = {item.name: item.experiment_id for item in client.search_experiments() if item.name.startswith("sweep")}
+    assert found.keys() == {"sweep", "sweep (012345)"}
+    for identity, uid in zip((found["sweep"], found["sweep (012345)"]), (UID, "0123456789"), strict=True):
+        runs = client.search_runs([identity])
+        assert {run.data.tags["icd.trial"] for run in runs} == {f"{uid}/0000", f"{uid}/0001"}
+    assert caplog.text.count("is another sweep's; the runs of this one go to 'sweep (012345)'") == 1
+    client.delete_experiment_tag(found["sweep"], "icd.uid")  # as an earlier version of icd made it
+    assert [getattr(own_experiment(client, "sweep", uid), "name", None) for uid in (UID, "else")] == ["sweep", None]
+    client.delete_experiment(found["sweep"])
+    with pytest.raises(SetupError, match="was deleted"):
+        Experiment(sweep, sqlite(database), "sweep", UID, lambda *_: None).known_run("0000")
 
 
 def test_a_run_that_the_user_deleted_stays_deleted(sweep: Path, database: Path) -> None:

@@ -17,6 +17,7 @@ from icd.search import session
 from icd.search.core.attempts import AttemptResult, EpochReport, Policy
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.search.study.database import open_storage, storage_url
+from icd.search.study.sweep_index import find
 from tests.command import Command, one_line
 from tests.documents import document_of
 from tests.driving import DOCUMENT
@@ -95,7 +96,6 @@ def file(folder: Path, **parts: Any) -> Path:
     return path
 
 
-@pytest.mark.timeout(120)
 def test_killed_before_the_first_trial_and_resumed_without_the_source(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,8 +109,9 @@ def test_killed_before_the_first_trial_and_resumed_without_the_source(
     assert search.plan(document_of(NEW)).starts[0].label == "by-hand trial 3"  # as it was begun
     storage = open_storage(storage_url(tmp_path))
     storage.delete_study(storage.get_study_id_from_name("by-hand"))
-    result = search.resume("new", executor="process")
+    result = search.resume("new", ["resources.retries=7"], executor="process")
     assert result.stopped_by == "budget"
+    assert session.stored_sweep(find(tmp_path, "new")).resources.retries == 7, "whoever resumes without it has it too"
     told = [(record.baseline, record.start) for record in result.records]
     assert told == [("KD", None), (None, "by-hand trial 3"), (None, "by-hand trial 2"), (None, None)]
     assert [dict(record.params) for record in result.records[1:3]] == [best[3], best[2]]

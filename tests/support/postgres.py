@@ -22,11 +22,12 @@ class Postgres:
     """A server of our own, as the user postgres where we are root, which it refuses to be."""
 
     def __init__(self, folder: Path, where: Path) -> None:
-        self.folder, self.where, self.port = folder, where, free_port()
+        self.folder, self.where = folder, where
         self.user = "postgres" if os.getuid() == 0 else None
         if self.user:
             shutil.chown(folder, self.user, self.user)
         self.command("initdb", "-D", "data", "-U", "icd", "-A", "trust", "--no-sync")
+        self.port = free_port()  # as late as can be: others look for one too
         self.control("start")
         for name in ("study", "tracking"):
             self.command("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "icd", name)

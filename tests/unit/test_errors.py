@@ -51,8 +51,8 @@ def test_codes_differ() -> None:
     ("problem", "text"),
     [
         (Problem(rule="lr > 0 must hold"), "lr > 0 must hold"),
-        (Problem(rule="lr > 0 must hold", value=-1, has_value=True), "lr > 0 must hold, but got -1"),
-        (Problem(rule="a rule", value=None, has_value=True), "a rule, but got None"),
+        (Problem(rule="lr > 0 must hold", value=-1), "lr > 0 must hold, but got -1"),
+        (Problem(rule="a rule", value=None), "a rule, but got None"),
         (Problem(rule="a rule", source="a.yaml", line=3), "a.yaml:3: a rule"),
         (Problem(rule="a rule", source="a.yaml"), "a.yaml: a rule"),
         (Problem(rule="a rule", hint="do that"), "a rule; do that"),
@@ -63,7 +63,6 @@ def test_codes_differ() -> None:
                 line=3,
                 path="training.lr",
                 value="x",
-                has_value=True,
                 hint="try 0.1",
             ),
             "a.yaml:3: training.lr: lr > 0 must hold, but got 'x'; try 0.1",
@@ -112,7 +111,7 @@ def test_shorten() -> None:
     [
         NonFiniteLossError("base", 3, 17, float("inf")),
         Interrupted("stopped at epoch 3"),
-        ConfigError([Problem(rule="one", value=[1], has_value=True), Problem(rule="two", line=4, source="a.yaml")]),
+        ConfigError([Problem(rule="one", value=[1]), Problem(rule="two", line=4, source="a.yaml")]),
         errors.DataError("broken"),
         errors.TeacherError("unsafe"),
     ],

@@ -23,7 +23,7 @@ def test_threads_that_come_at_once_get_the_same_object() -> None:
 
     @kept
     def make(name: str) -> object:
-        both_there.wait(timeout=10)  # both find nothing and make one
+        both_there.wait(timeout=60)  # both find nothing and make one
         return object()
 
     with ThreadPoolExecutor(2) as pool:

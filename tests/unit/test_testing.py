@@ -28,19 +28,20 @@ def test_the_examples_pass(file: Path, command: Command) -> None:
         (f"{VALUE}.detach()", "values must depend on the student's logits; a detach() or item() may cut them off"),
         (f"{VALUE} + student_NK.mean()", "rows are independent: the value of a row must not depend on the other rows"),
         (f"{VALUE} * 0 + torch.rand(len(labels_N))", "two calls on the same logits must give the same; nothing may be"),
+        (f"{VALUE} * (SEEN.append(0) or len(SEEN))", "same: must keep no state between batches, which a resumed trial"),
         (f"(print('hello'), {VALUE})[1]", "prints 'hello', though a program may read stdout; use logging"),
         ("student_NK.mul_(2).sum(1)", "the student's logits must not be changed in place"),
         ("student_NK.exp().sum(1) * self.weight", "the value must be finite with logits of +-10000 in float32"),
-        ("student_NK.nothing", "AttributeError: 'Tensor' object has no attribute 'nothing' (my_loss.py:16)"),
+        ("student_NK.nothing", "AttributeError: 'Tensor' object has no attribute 'nothing' (my_loss.py:17)"),
     ],
-    ids=["scalar", "detached", "mixed", "random", "prints", "in place", "overflows", "raises"],
+    ids=["scalar", "detached", "mixed", "random", "keeps", "prints", "in place", "overflows", "raises"],
 )
 def test_what_fails_is_told_in_plain_words(tmp_path: Path, command: Command, value: str, line: str) -> None:
     plugin = write_plugin(tmp_path, value=value)
-    plugin.write_text(plugin.read_text().replace("import icd\n", "import icd\nimport torch\n"))
+    plugin.write_text(plugin.read_text().replace("import icd\n", "import icd\nimport torch\nSEEN = []\n"))
     said = command("check-plugin", plugin)
     assert said.code == 2
-    assert "my_loss.py:10: base loss cosine: " in said.err
+    assert "my_loss.py:11: base loss cosine: " in said.err
     assert line in said.err
     assert "Traceback" not in said.err
 

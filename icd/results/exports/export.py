@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icd.errors import SetupError, UsageError
+from icd.errors import UsageError
 from icd.results.exports.run import (
     CARD,
     CONFIG,
@@ -143,11 +143,7 @@ def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:
     weights = config.with_suffix(".safetensors")
     for path in (config, weights):
         check_free(path, force=force)
-    try:
-        config.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(f"{config.parent} cannot be made: {error.strerror}") from error
-    write_durably(weights, weights_of(run))
+    write_durably(weights, weights_of(run), parents=True)
     write_durably(config, text_of(run, weights.name).encode())
     return _exported(run, [config, weights], {}, "")
 

@@ -1,13 +1,13 @@
 """Which run of a sweep is exported: a confirmed winner's, on request the simplest, or a trial as searched."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from icd.errors import StateError, UsageError
 from icd.results.outcome import WHOLE, Arm, Outcome
-from icd.results.read_outcome import outcome_of
+from icd.results.read_outcome import outcome_of, statement_of
 from icd.search.core.records import TrialRecord, best, pareto_front
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted
@@ -40,8 +40,11 @@ class Winner:
     @property
     def status(self) -> str:
         """How far its numbers can be trusted."""
-        if self.confirmation is not None:
-            return self.confirmation.statement
+        if (found := self.confirmation) is not None:
+            if self.label == found.winner:
+                return found.statement
+            own = statement_of(replace(found, winner=self.label, optimism=None))
+            return f"Not the winner, which is {found.winner}. {own}"
         return NOT_CONFIRMED if self.ablation is None else SIMPLEST
 
 

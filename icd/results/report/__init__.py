@@ -5,7 +5,6 @@ from pathlib import Path
 
 from icd import __version__
 from icd.config.yaml import yaml_text
-from icd.errors import SetupError
 from icd.results import tables
 from icd.results.report import figures, rows
 from icd.results.report.gather import Facts, gather, label_of
@@ -26,12 +25,7 @@ def write_report(root: Path, name: str, output: Path) -> None:
         StateError: If there is no such sweep.
         SetupError: If the file cannot be written.
     """
-    page = page_of(gather(root, name))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written: {error.strerror}") from error
-    write_durably(output, page.encode())
+    write_durably(output, page_of(gather(root, name)).encode(), parents=True)
 
 
 def page_of(facts: Facts) -> str:

@@ -124,7 +124,7 @@ def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequen
         return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
     if why:
         return f"stopped ({why}); it can be resumed"
-    return "running" if driver_of(root, name) else "its driver was killed; it can be resumed"
+    return "running" if driver_of(root, name) else "its driver ended without saying why; it can be resumed"
 
 
 def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] | None:

@@ -10,6 +10,7 @@ from icd.config.names import shown_params
 from icd.results.pruning import PruningAudit
 from icd.results.report.gather import Facts, label_of
 from icd.results.words import flat_text, measured
+from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, pareto_front
 
 Rows = list[list[object]]
@@ -50,13 +51,13 @@ def searched(facts: Facts) -> Rows:
 def cost(facts: Facts) -> Rows:
     """Say what was used of the budget."""
     records, attributes, sweep = facts.records, facts.attributes, facts.sweep
-    hours = sum(float(record.attributes.get("seconds", 0.0)) for record in records) / 3600
-    gpus, budget = attributes.get("gpus_per_trial"), sweep["budget"]
+    cpus, gpus, budget = sweep["resources"]["cpus_per_trial"], attributes.get("gpus_per_trial"), sweep["budget"]
+    gpu_hours = None if gpus is None else device_hours(records, "gpus", gpus)
     return [
         ["trials", sum(record.counts for record in records), budget.get("trials")],
         ["hours of the driver", float(attributes.get("seconds", 0.0)) / 3600, budget.get("hours")],
-        ["CPU-hours of training", float(sweep["resources"]["cpus_per_trial"]) * hours, None],
-        ["GPU-hours of training", None if gpus is None else float(gpus) * hours, budget.get("gpu_hours")],
+        ["CPU-hours of training", device_hours(records, "cpus", cpus), None],
+        ["GPU-hours of training", gpu_hours, budget.get("gpu_hours")],
         ["epochs trained", sum(max(record.curve, default=0) for record in records), None],
         ["trials started again", sum(max(0, record.attempts - 1) for record in records), None],
     ]

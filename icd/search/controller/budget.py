@@ -3,6 +3,7 @@
 import time
 
 from icd.config.sweep import Budget
+from icd.search.core.device_usage import device_hours
 from icd.search.core.expected_gain import expected_gain
 from icd.search.core.records import TrialRecord
 
@@ -18,11 +19,11 @@ class BudgetTracker:
         self._ended: dict[int, TrialRecord] = {}
         self._pays: bool | None = None  # not known since the last end
         self._seconds_before, self._started = seconds_before, time.monotonic()
-        self._trained: dict[int, float] = {}
+        self._gpu_hours: dict[int, float] = {}
 
-    def spend(self, number: int, seconds: float) -> None:
-        """Count what the epochs of a trial took so far."""
-        self._trained[number] = seconds
+    def spend(self, record: TrialRecord) -> None:
+        """Count what the epochs of a trial took."""
+        self._gpu_hours[record.number] = device_hours([record], "gpus", self._gpus)
 
     @property
     def seconds(self) -> float:
@@ -31,9 +32,9 @@ class BudgetTracker:
 
     def over(self, tried: int) -> bool:
         """Whether no further trial may begin, after so many."""
-        gpu_seconds = self._gpus * sum(self._trained.values())
-        spent = ((self._budget.hours, self.seconds), (self._budget.gpu_hours, gpu_seconds))
-        late = any(most is not None and seconds / 3600 > most for most, seconds in spent)
+        gpu_hours = sum(self._gpu_hours.values())
+        spent = ((self._budget.hours, self.seconds / 3600), (self._budget.gpu_hours, gpu_hours))
+        late = any(most is not None and hours > most for most, hours in spent)
         return late or (self._budget.trials is not None and tried >= self._budget.trials)
 
     def ended(self, record: TrialRecord) -> None:

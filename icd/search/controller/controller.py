@@ -6,7 +6,6 @@ would have. The order of an epoch: checkpoint durable (worker), then ledger, the
 This file is longer than 300 lines because each decision reads what the others wrote: apart they would share it all.
 """
 
-import logging
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -31,8 +30,6 @@ from icd.search.suggest.search_source import SearchSource
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.trial_source import TrialSource
 from icd.search.tracking.tracker import Tracker
-
-logger = logging.getLogger(__name__)
 
 _HOPELESS = 3  # first trials that all fail end the sweep
 _TIMES = 50  # last epochs that say how long one takes
@@ -203,7 +200,7 @@ class SweepController:
             if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
                 self.ledger.tell(record.number, "pruned")  # by now the pruner may judge otherwise
                 record = self.ledger.record(record.number)
-            self._budget.spend(record.number, float(record.attributes.get("seconds", 0.0)))
+            self._budget.spend(record)
             if not self.source.restore(record):
                 continue
             self._retry.restore(record.number, record.attributes.get("faults", {}))
@@ -286,7 +283,7 @@ class SweepController:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
         self.recorder.fetch(number)
-        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self._costs(number))
+        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self.recorder.costs(number))
         self._close(number)
         return False
 
@@ -297,7 +294,7 @@ class SweepController:
         if not all(math.isfinite(value) for value in values):
             self._diverged(result)
             return
-        more = {"exit_reason": "complete", "device": result.device, **self._costs(number), **notes}
+        more = {"exit_reason": "complete", "device": result.device, **self.recorder.costs(number), **notes}
         self.ledger.tell(number, "complete", values, **more)
         self._warn_of_mixed_cost()
         self._close(number)
@@ -317,7 +314,7 @@ class SweepController:
             metric = self.recorder.curve_metric.rpartition("/")[2]
             self.ledger.add_epoch(result.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
         reason = result.reason or "a metric is not finite"
-        own = self._costs(result.number)
+        own = self.recorder.costs(result.number)
         chance_level = 100 / self.prepared.num_classes
         notes: dict[str, Any] = {"exit_reason": "diverged", "device": result.device, "chance": chance_level, **own}
         self.ledger.tell(result.number, "pruned", reason=reason, **notes)
@@ -348,9 +345,8 @@ class SweepController:
             self._waiting.append(number)
             return
         self.announce(f"trial {number}: failed: {result.reason}")
-        notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self._costs(number)}
+        notes: dict[str, Any] = {"exit_reason": result.kind, "device": result.device, **self.recorder.costs(number)}
         self.ledger.tell(number, "failed", reason=result.reason, **notes)
-        self.source.discard(number)
         self._close(number)
         self._give_up_if_hopeless()
 
@@ -360,14 +356,9 @@ class SweepController:
             self.drain, self.stopped_by = True, "failures"
             self.announce(f"the first {len(self._ended)} trials all failed: starting no more")
 
-    def _costs(self, number: int) -> dict[str, Any]:
-        """What a trial's epochs took, counted against the budget, and which terms did nothing, if any."""
-        costs = self.recorder.costs(number)
-        self._budget.spend(number, costs["seconds"])
-        return costs
-
     def _close(self, number: int) -> None:
         record = self.ledger.record(number)
         self._ended.append(record.state)
+        self._budget.spend(record)
         self._budget.ended(record)
         self.recorder.settle(record)

@@ -55,10 +55,6 @@ class NodeHealth:
                 )
                 self._announce(self.quarantined[scope])
 
-    def is_quarantined(self, location: Location | None) -> bool:
-        """Whether a location gets no more trials."""
-        return is_quarantined(location, self.quarantined)
-
     def _is_to_blame(self, scope: Location, strikes: Collection[Strike]) -> bool:
         """Whether three strikes are the location's: CUDA says so of a GPU, and else trials must get on elsewhere.
 
@@ -70,4 +66,4 @@ class NodeHealth:
         if scope.gpu and all(strike.kind == "gpu" for strike in strikes):
             return True
         others = (other for other in self._worked if scope not in (other, other.machine))
-        return any(not self.is_quarantined(other) for other in others)
+        return any(not is_quarantined(other, self.quarantined) for other in others)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from icd.search.controller.node_health import BLAMED, NodeHealth
-from icd.search.core.attempts import AttemptResult, EpochReport, Location
+from icd.search.core.attempts import AttemptResult, EpochReport, Location, is_quarantined
 
 # Attempts after the first that each kind of fault allows; None stands for the sweep's own ``resources.retries``.
 RETRIES: Mapping[str, int | None] = {
@@ -76,4 +76,4 @@ class RetryPolicy:
         return self._preempted[number] >= NO_PROGRESS
 
     def _excused(self, kind: str, location: Location | None) -> bool:
-        return kind in BLAMED and self.health.is_quarantined(location)
+        return kind in BLAMED and is_quarantined(location, self.quarantined)

@@ -96,10 +96,11 @@ class TrialRecorder:
         return runs, notes
 
     def costs(self, number: int) -> dict[str, Any]:
-        """What the epochs of a trial took, in seconds, and which terms did nothing, if any."""
+        """What the epochs of a trial took, in seconds, what it held meanwhile, and which terms did nothing, if any."""
         rows = [stored_rows(trial_folder(self.context.folder, number, run)) for run, _ in self._runs(number)]
         dead = [term.to_data() for term in self._dead_terms(number, rows[0])] if len(rows) == 1 else []
-        return {"seconds": sum(map(training_seconds, rows)), **({"dead_terms": dead} if dead else {})}
+        held = {"cpus": self.sweep.resources.cpus_per_trial, "gpus": self.context.gpus_per_trial}
+        return {"seconds": sum(map(training_seconds, rows)), **held, **({"dead_terms": dead} if dead else {})}
 
     def dead_and_searched(self, number: int, epoch: int) -> list[DeadTerm]:
         """Find terms that did nothing up to an epoch, of those that the search can take away."""

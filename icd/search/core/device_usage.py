@@ -1,10 +1,10 @@
 """What trials took on each type of device, so that costs of different types are never taken for one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from icd.search.core.records import TrialRecord
 
@@ -18,6 +18,16 @@ class DeviceUse:
     device: str  # its name; several names where trials went from one to another
     trials: int  # how many
     seconds_per_epoch: float  # median over these trials of their mean
+
+
+def device_hours(records: Iterable[TrialRecord], what: Literal["cpus", "gpus"], otherwise: float) -> float:
+    """Sum the hours of training of trials, each times the CPUs or GPUs that it held.
+
+    A trial holds what the driver gave it under which it ended. One that does not say, because an earlier version of icd
+    wrote it, held ``otherwise``.
+    """
+    known = [record.attributes for record in records]
+    return sum(float(own.get("seconds", 0.0)) * float(own.get(what, otherwise)) for own in known) / 3600
 
 
 def uses(records: Sequence[TrialRecord]) -> list[DeviceUse]:

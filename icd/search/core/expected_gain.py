@@ -1,9 +1,10 @@
 """What ten more trials are worth, from the best values so far.
 
 The best quarter of n values is on average e above the next value. If the tail falls off exponentially, values that are
-above any level in it are e above it on average, and for more trials that are like those so far
+above any level in it are e above it on average. The largest of n is then e (ln n + G) with G of Gumbel's distribution,
+the difference of two such is logistic, and for more trials that are like those so far
 
-    E[gain of a more] = e ln(1 + a / n),        P(gain of a more > g) = a / (a + n) exp(-g / e).
+    E[gain of a more] = e ln(1 + a / n),        P(gain of a more > g) = a / (a + n exp(g / e)).
 
 Values near an optimum have a shorter tail, and a search that has converged draws closer ones: then it errs upwards, so
 that a sweep ends late and not early. Calibration: docs/results, expected gain.
@@ -18,7 +19,7 @@ from icd.search.core.records import TrialRecord
 AHEAD = 10  # trials
 LEAST = 20  # trials that must have ended
 _FEWEST = 5  # values of a tail
-_RARE = 0.025  # P of the gain above ``high`` if e were known; as it is estimated, that happens in 0.05
+_ODDS = 39  # against a gain above ``high`` if e were known: P = 1 / 40; as e is estimated, it happens more often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class ExpectedGain:
     Attributes:
         trials: How many more.
         mean: Expected.
-        high: In one case of twenty it is above this; in more than one it is nothing.
+        high: In one case of fifteen (20 trials) to thirty (70) it is above this; in many it is nothing.
     """
 
     trials: int
@@ -60,5 +61,5 @@ def gain_of(values: Sequence[float]) -> ExpectedGain | None:
     return ExpectedGain(
         trials=AHEAD,
         mean=excess * math.log1p(AHEAD / count),
-        high=excess * max(0.0, math.log(AHEAD / (count + AHEAD) / _RARE)),
+        high=excess * max(0.0, math.log(_ODDS * AHEAD / count)),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
-from icd.errors import ConfigError, Problem
+from icd.errors import ConfigError, Problem, StateError
 from icd.teacher.cache import BUDGET_GB, CacheMode
 
 
@@ -30,6 +30,31 @@ class PreflightRequest:
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     bucket: str = ""  # URL of the root, where that is a bucket; ``root`` is then the asking machine's copy
     engine: Engine = "auto"  # asked for, for the steps
+    sweep: str = ""  # its name
+    # what the study was begun with, as in ``PreflightResult``; empty where it is not begun
+    data_digest: str = ""
+    test_digest: str = ""
+    teachers: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse_changed(self, data_digest: str, teachers: Mapping[str, str], test_digest: str = "") -> None:
+        """Refuse to go on with other images or teachers than the study was begun with; empty is not known yet.
+
+        Raises:
+            StateError: With what changed.
+        """
+        name, pairs = self.sweep, ((self.data_digest, data_digest), (self.test_digest, test_digest))
+        changed = [
+            f"{what} (digest {before[:12]}, now {now[:12]})"
+            for what, (before, now) in zip(("the images or their split", "the test images"), pairs, strict=True)
+            if before and now and before != now
+        ]
+        changed += [f"teacher {own}" for own, digest in teachers.items() if self.teachers.get(own, digest) != digest]
+        if changed:
+            raise StateError(
+                f"sweep {name!r} cannot go on, since its trials would not be comparable: {'; '.join(changed)} changed; "
+                f"put back what it was begun with, or begin another sweep: icd sweep FILE --name {name}-2, whose file "
+                f"may take over the best settings with enqueue: {{from: {name}}}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +62,7 @@ class PreflightResult:
     """What was found."""
 
     data_digest: str  # of the images and the split
+    test_digest: str = ""  # of the test images, where they are measured
     teachers: Mapping[str, str]  # digest by the teacher's plain document (JSON, sorted keys)
     data: str = ""  # one line about the images
     num_classes: int = 0  # for chance level

@@ -11,8 +11,6 @@ from icd.search.core.preparation import PreflightRequest, PreflightResult
 class Executor(Protocol):
     """Where attempts run: plain processes or Ray Tune."""
 
-    name: str
-
     def prepare(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
     ) -> PreflightResult:

@@ -14,13 +14,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from icd.errors import SetupError
 from icd.search.study.database_file import can_be_written, make_whole, sqlite_file
 from icd.storage.bucket import bucket_of
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 T = TypeVar("T")
 
@@ -77,7 +79,6 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
     Raises:
         SetupError: If it cannot be opened; the password is not shown.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options: dict[str, Any] = {"pool_pre_ping": True}
     path = sqlite_file(url)
     readonly = reading and path is not None and path.exists() and not can_be_written(path)
@@ -87,7 +88,8 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
         if path is not None and not readonly:
-            make_whole(path, _make_tables, ("version_info", "studies"))
+            filled = ("version_info", "studies")
+            make_whole(path, lambda aside: RDBStorage(f"sqlite:///{aside}").engine.dispose(), filled)
         storage = _checked(url, options)
     except UNUSABLE as error:
         raise refusal(url, error) from error
@@ -95,10 +97,6 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _make_durable)
         storage.engine.dispose()  # connections made before the listener
     return storage
-
-
-def _make_tables(path: Path) -> None:
-    RDBStorage(f"sqlite:///{path}").engine.dispose()
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
@@ -115,12 +113,6 @@ def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:
         storage = RDBStorage(url, engine_kwargs=dict(options))
     _ours.add(storage.get_current_version())
     return storage
-
-
-def memory_storage() -> BaseStorage:
-    """Make a database that nobody else sees and that is gone afterwards."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return InMemoryStorage()
 
 
 def _make_durable(connection: Any, record: Any) -> None:

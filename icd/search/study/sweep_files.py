@@ -8,7 +8,6 @@ Names in the bucket are those below the root; ``copies`` says how trials lie the
 """
 
 import json
-import logging
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -27,8 +26,6 @@ from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
 from icd.storage.bucket import Bucket, Stored, bucket_of, place
 from icd.storage.durable import write_durably
 from icd.training import STUDENT
-
-logger = logging.getLogger(__name__)
 
 _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
@@ -57,10 +54,8 @@ class SweepFiles:
 
     def issue(self, number: int, attempt: int) -> None:
         """Say which attempt has a trial; older ones may publish nothing from now on."""
-        path = trial_folder(self.folder, number) / "attempt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = str(attempt).encode()
-        write_durably(path, content)
+        write_durably(trial_folder(self.folder, number) / "attempt", content, parents=True)
         if self.bucket is not None:
             self.bucket.write(f"{self._trial(number)}/attempt", content)
 
@@ -138,15 +133,17 @@ class SweepFiles:
     # The driver's own files
 
     def refuse_old_trials(self) -> None:
-        """Refuse to begin a sweep where another of its name has trials: theirs would be taken for its own.
+        """Refuse a sweep without a study where there are trials of its name, which belong to a study elsewhere.
 
         Raises:
             StateError: If there are any.
         """
-        if self.bucket is not None and self.bucket.list(f"{self.prefix}/trials"):
+        name, bucket = f"{self.prefix}/trials", self.bucket
+        if bucket.list(name) if bucket is not None else any((self.folder / "trials").glob("*")):
+            where = self.folder / "trials" if bucket is None else f"{bucket.url}/{name}"
             raise StateError(
-                f"{self.bucket.url} has trials of a sweep {self.folder.name!r} that the study database does not know: "
-                "set ICD_STORAGE_URL to the one it was begun with, or choose another --name or --root"
+                f"{where} holds trials of a sweep {self.folder.name!r} that the study database does not know: set "
+                "ICD_STORAGE_URL to the one it was begun with, choose another --name or --root, or remove them by hand"
             )
 
     def fetch_made(self) -> None:
@@ -155,16 +152,15 @@ class SweepFiles:
             if self.bucket is not None:
                 self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
 
-    def publish(self) -> None:
-        """Send what the driver made of the sweep: its report, what was confirmed."""
+    def publish(self, made: Collection[str] = _MADE) -> None:
+        """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""
         if self.bucket is not None:
-            for name in filter(lambda name: (self.folder / name).exists(), _MADE):
+            for name in filter(lambda name: (self.folder / name).exists(), made):
                 self.bucket.upload(f"{self.prefix}/{name}", self.folder / name)
 
     def ask_to_stop(self, how: str) -> None:
         """Ask the sweep's driver, on whatever machine, to stop."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / STOP, how.encode())
+        write_durably(self.folder / STOP, how.encode(), parents=True)
         if self.bucket is not None:
             self.bucket.write(f"{self.prefix}/{STOP}", how.encode())
 
@@ -195,13 +191,8 @@ class SweepFiles:
         content, name = request.to_bytes(), f"{request.name}.json"
         if self.bucket is not None:
             self.bucket.write(f"{self.prefix}/{_TRY}/{name}", content)
-            return
-        folder = self.folder / _TRY
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SetupError(f"{folder} cannot be made: {error.strerror}") from error
-        write_durably(folder / name, content)
+        else:
+            write_durably(self.folder / _TRY / name, content, parents=True)
 
     def requests(self) -> list[TrialRequest]:
         """Give the requests that wait, the oldest first; a bucket is asked now and then, and one that is away has none.

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from icd.errors import SetupError, StateError, UsageError, did_you_mean
-from icd.search.core.roots import default_root
+from icd.search.core.roots import root_of
 from icd.search.study.database import is_shared, open_storage, redacted, storage_url
 from icd.search.study.database_file import is_one_database
 from icd.search.study.ledger import Ledger
@@ -21,7 +21,7 @@ def sweep_folder(root: Path, name: str) -> Path:
 
 def pasted(root: Path, *words: str) -> str:
     """Write a command that finds the same root when it is pasted into a shell."""
-    if default_root().absolute() == root.absolute():
+    if root_of().absolute() == root.absolute():
         return " ".join(["icd", *words])
     return " ".join(["icd", *words, "--root", shlex.quote(url_of(root) or str(root))])
 
@@ -74,6 +74,22 @@ def refuse_earlier(root: Path) -> None:
     url = storage_url(root)
     if can_exist(root, url):
         Ledger.refuse_earlier(open_storage(url, reading=True))
+
+
+def refuse_elsewhere(root: Path, name: str) -> None:
+    """Refuse a root that has no folder of a sweep, though a database that other roots may use too knows the sweep.
+
+    Raises:
+        StateError: If its files must be below another root.
+    """
+    folder, url = sweep_folder(root, name), os.environ.get("ICD_STORAGE_URL")
+    if not url or folder.exists() or url_of(root):
+        return
+    if name in Ledger.names(open_storage(url, reading=True)):
+        raise StateError(
+            f"sweep {name!r} is known, but its files are not below {root}: name the root that it was begun in with "
+            f"--root or ICD_ROOT; where they are gone for good, make the folder {folder}"
+        )
 
 
 def can_exist(root: Path, url: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -106,13 +106,10 @@ def _filled(trial: FrozenTrial, space: dict[str, BaseDistribution], worst: list[
     return filled
 
 
-def _middle(distribution: BaseDistribution) -> Any:
+def _middle(distribution: Any) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
+    low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution):
-        return (distribution.low + distribution.high) // 2
-    if isinstance(distribution, FloatDistribution) and distribution.log:
-        return float((distribution.low * distribution.high) ** 0.5)
-    if isinstance(distribution, FloatDistribution):
-        return (distribution.low + distribution.high) / 2
-    raise TypeError(f"a parameter must be categorical, int or float, but got {distribution!r}")
+        return (low + high) // 2
+    return (low * high) ** 0.5 if distribution.log else (low + high) / 2

@@ -99,9 +99,6 @@ class ListSource:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
         return self._pinned(run)
 
-    def discard(self, number: int) -> None:
-        """A run that failed has had its retries; it is not tried again."""
-
     def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:
         return pinned(pair_runs_of(run.configs), self._prepared.pin)
 

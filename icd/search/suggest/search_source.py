@@ -120,9 +120,6 @@ class SearchSource:
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
         return self._pinned(self.space.tried(record))
 
-    def discard(self, number: int) -> None:
-        self._keys = {key: holder for key, holder in self._keys.items() if holder != number}
-
     def _next_enqueued(self) -> Baseline | Start | None:
         return next((item for item in self._enqueued if item.label not in self._done), None)
 
@@ -178,7 +175,7 @@ class SearchSource:
 
     def _new(self, number: int, key: str) -> int | None:
         twin = self._keys.get(key, number)
-        if twin != number:
+        if twin != number and self.ledger.record(twin).state != "failed":
             self._tell_duplicate(number, twin)
             return None
         self.tried += 1

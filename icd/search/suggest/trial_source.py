@@ -33,7 +33,3 @@ class TrialSource(Protocol):
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
         """Give the runs of a trial, from what was committed."""
         ...
-
-    def discard(self, number: int) -> None:
-        """Take note that a trial has failed for good."""
-        ...

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from icd.errors import SetupError
 from icd.search.study.database_file import sqlite_file
-from icd.search.tracking.mlflow_client import GONE, TRIAL_TAG, connect, fullest_first, is_poison
+from icd.search.tracking.mlflow_client import (
+    ALL,
+    GONE,
+    TRIAL_TAG,
+    UID_TAG,
+    connect,
+    fullest_first,
+    is_poison,
+    make_experiment,
+    own_experiment,
+)
 from icd.search.tracking.mlflow_file import ARTIFACTS
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG, note_text, view_value
 from icd.search.tracking.run_view import SUMMARY, Row, RunView, name_is_taken
@@ -25,7 +35,6 @@ SENT_TAG = "icd.sent"  # the mark of the view that the run was brought to; set l
 _MOST_METRICS, _MOST_PARAMS, _MOST_RUNS = 1000, 100, 1000  # of one request
 _TAG_LENGTH = 8000
 _DATABASES = ("postgresql", "mysql", "mssql")
-_ALL_RUNS = 3  # mlflow.entities.ViewType.ALL; written out because mlflow is imported late
 
 Refuse = Callable[[str, str, str], None]
 
@@ -116,18 +125,18 @@ class Experiment:
         """Find the experiment, or make it, and ask which of its runs need nothing more."""
         if self.id:
             return
-        found = self.client.get_experiment_by_name(self.name)
-        if found is not None and found.lifecycle_stage != "active":
+        found = own_experiment(self.client, self.name, self.uid)
+        if found is None:
+            place = _artifact_location(self.uri, self.uid, self.folder)
+            found = make_experiment(self.client, self.name, self.uid, place)
+        if found.lifecycle_stage != "active":
             raise SetupError(
-                f"experiment {self.name!r} was deleted; restore it (mlflow experiments restore "
+                f"experiment {found.name!r} was deleted; restore it (mlflow experiments restore "
                 f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
             )
-        if found is None:
-            location = _artifact_location(self.uri, self.uid, self.folder)
-            self.id = self.client.create_experiment(self.name, artifact_location=location)
-        else:
-            self.id = found.experiment_id
-        self._tags = dict(found.tags) if found is not None else {}
+        if UID_TAG not in found.tags:
+            self.client.set_experiment_tag(found.experiment_id, UID_TAG, self.uid)
+        self.id, self._tags = found.experiment_id, dict(found.tags)
         self._runs.clear()
         self._marks = self._stored_marks()
 
@@ -184,7 +193,7 @@ class Experiment:
         token = None
         while True:
             page = self.client.search_runs(
-                [self.id], query, run_view_type=_ALL_RUNS, max_results=_MOST_RUNS, page_token=token
+                [self.id], query, run_view_type=ALL, max_results=_MOST_RUNS, page_token=token
             )
             yield from page
             token = page.token

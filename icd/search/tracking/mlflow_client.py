@@ -1,6 +1,7 @@
-"""The way to an MLflow server or database: its client, what its errors mean, and questions about runs."""
+"""The way to an MLflow server or database: its client, what its errors mean, and whose its runs and experiments are."""
 
 import json
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,11 @@ from icd.search.tracking.mlflow_pages import without_password
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+logger = logging.getLogger(__name__)
+
 TRIAL_TAG = "icd.trial"  # SWEEP_UID/KEY: which run it is
+UID_TAG = "icd.uid"  # of an experiment: which sweep's it is
+ALL = 3  # mlflow.entities.ViewType.ALL, deleted ones too; written out because mlflow is imported late
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # we try again ourselves, after a look at what arrived
@@ -76,6 +81,39 @@ def connect(uri: str) -> "MlflowClient":
 
     ready(uri)
     return MlflowClient(tracking_uri=uri)
+
+
+def uid_filter(uid: str) -> str:
+    """Write the question for a sweep's experiment, which may have another name than the sweep."""
+    return f"tags.`{UID_TAG}` = '{uid}'"
+
+
+def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
+    """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
+
+    One of its name without a tag is its own if it has its runs, or no sweep's.
+    """
+    found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
+    if found:
+        return min(found, key=lambda item: item.lifecycle_stage != "active")
+    named = client.get_experiment_by_name(name)
+    if named is None or UID_TAG in named.tags:
+        return None
+    queries = [f"tags.`{TRIAL_TAG}` LIKE '{whose}/%'" for whose in (uid, "%")]
+    ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
+    return named if ours or not runs else None
+
+
+def make_experiment(client: "MlflowClient", name: str, uid: str, place: str | None) -> Any:
+    """Make a sweep's experiment; where another sweep has one of the name, the uid is part of its own.
+
+    Files of its runs lie at ``place``; None leaves that to the server.
+    """
+    own = name
+    if client.get_experiment_by_name(name) is not None:
+        own = f"{name} ({uid[:6]})"
+        logger.warning("experiment %r of MLflow is another sweep's; the runs of this one go to %r", name, own)
+    return client.get_experiment(client.create_experiment(own, place, tags={UID_TAG: uid}))
 
 
 def refuses(error: Exception) -> bool:

@@ -55,17 +55,12 @@ def free_port(asked: int | None = None) -> int:
         return int(probe.getsockname()[1])
 
 
-def mlflow_words(port: int) -> list[str]:
-    """Give the command line of a tracking server; its store comes by the environment."""
-    hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
-    words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    return [sys.executable, *words]
-
-
 @contextmanager
 def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
     """Serve MLflow from its store while the block lasts."""
     ready(uri)
+    hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
+    words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_ARTIFACTS_DESTINATION": str((root / ARTIFACTS).absolute()),
@@ -73,7 +68,7 @@ def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    with _running(mlflow_words(port), environment, root / "ui-mlflow.log") as process:
+    with _running([sys.executable, *words], environment, root / "ui-mlflow.log") as process:
         yield Server(process, f"http://{_HOST}:{port}", "/health", root / "ui-mlflow.log")
 
 

@@ -258,11 +258,8 @@ def _end_tags(record: TrialRecord) -> dict[str, str]:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_hex).encode()).hexdigest()[:16]
-
-
-def _hex(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    plain = json.dumps(parts, sort_keys=True, default=lambda content: hashlib.sha256(content).hexdigest())
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
 def _path(label: str) -> str:

@@ -16,7 +16,7 @@ from icd.cli.look import status
 from icd.cli.main import icd
 from icd.cli.outcomes import export
 from icd.cli.submit import FILE_VARIABLE, MARK, connect, entry, follow, read_file, words_of
-from icd.cli.sweep import resume, sweep
+from icd.cli.sweep import resume, stop, sweep
 from icd.config.yaml import parse_yaml, read_yaml
 from icd.errors import ConfigError, SetupError, UsageError
 
@@ -191,6 +191,24 @@ def test_jobs_that_were_ended_are_told_from_those_that_never_ran() -> None:
             follow(Jobs(("", "FAILED", code)), "http://h", "j")
     with pytest.raises(SetupError, match="knows job j no more"):
         follow(Jobs((RuntimeError("status code 404"), "RUNNING", None)), "http://h", "j")
+
+
+def test_a_job_of_a_head_that_is_silent_may_run_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = "'ray job logs {} --follow --address http://h'"
+    monkeypatch.setattr(submit, "_GIVE_UP_S", -1.0)
+    with pytest.raises(SetupError) as caught:
+        follow(Jobs((ConnectionError("gone"), "RUNNING", None)), "http://h", "j")
+    assert f"and job j may run on; follow it again with {again.format('j')}" in str(caught.value)
+    assert "resume" not in str(caught.value)
+    sent: list[str] = []
+    cluster = SimpleNamespace(submit_job=lambda submission_id, **more: sent.append(submission_id))
+    monkeypatch.setattr(submit, "connect", lambda url: cluster)
+    caplog.set_level("INFO")
+    with icd.make_context("icd", ["stop"]) as parent, stop.make_context("stop", ["a"], parent) as context:
+        assert submit.send("http://h/", context, detach=True) == 0
+    assert f"follow it again with {again.format(sent[0])}" in caplog.text
 
 
 @pytest.mark.parametrize(

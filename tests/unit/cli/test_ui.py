@@ -10,7 +10,7 @@ from icd.cli.outcomes import _leaderboard
 from icd.errors import SetupError
 
 
-@pytest.fixture(params=[b"<html>log in</html>", b"[]", b"{}"], ids=["page", "list", "other"])
+@pytest.fixture(params=[b"<html>log in</html>", b"[]", b'{"experiments": [{}]}'], ids=["page", "list", "other"])
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -31,4 +31,4 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_an_answer_that_is_not_mlflows_is_told(address: str) -> None:
     with pytest.raises(SetupError, match="does not answer as MLflow does"):
-        _leaderboard(address, "name", "icd sync name")
+        _leaderboard(address, "name", "f00d", "icd sync name")

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from icd.data import images as image_sets
 from icd.data.images import ArrayImages, FileImages
-from icd.data.loader import Batch, batches
+from icd.data.loader import Batch, Normaliser, batches
 from icd.data.views import CropFlip, draw
 from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.errors import DataError
@@ -25,10 +25,7 @@ def begun(images: ArrayImages | FileImages, **changes: Any) -> Iterator[Batch]:
         "view_ids": None,
         "views": CropFlip(size=32, pad=4),
         "batch_size": 4,
-        "mean": MEAN,
-        "std": STD,
-        "device": "cpu",
-        "channels_last": False,
+        "normaliser": Normaliser(MEAN, STD, torch.device("cpu"), channels_last=False),
     }
     return batches(images, **{**given, **changes})
 
@@ -76,7 +73,8 @@ def test_the_last_batch_may_be_smaller(in_memory: ArrayImages, files: FileImages
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_format(in_memory: ArrayImages, channels_last: bool) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    assert all(b.images_BCHW.is_contiguous(memory_format=layout) for b in show(in_memory, channels_last=channels_last))
+    shown = show(in_memory, normaliser=Normaliser(MEAN, STD, torch.device("cpu"), channels_last))
+    assert all(b.images_BCHW.is_contiguous(memory_format=layout) for b in shown)
 
 
 @pytest.mark.parametrize("views", [CropFlip(size=24, resize=32), RandomResizedCrop(size=24, resize=32)])

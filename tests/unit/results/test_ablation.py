@@ -11,11 +11,13 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import StateError
 from icd.methods import CellDistillation
+from icd.results import ablate
 from icd.results.ablate import ablations, complexity, make_plan
 from icd.results.outcome import WHOLE
 from icd.results.plan import stored_plans
 from icd.results.read_outcome import outcome_of
 from tests.ablating import SEEDS, ablated, planned, study_at, told
+from tests.confirmed import confirmation
 from tests.studies import Study
 
 ICD = {"recipe": "iCD-KD"}
@@ -159,6 +161,23 @@ def test_what_cannot_be_taken_apart(study: Study) -> None:
         with pytest.raises(StateError) as caught:
             make_plan(study.ledger, study.sweep, trial=trial, seeds=3)
         assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_only_the_winner_of_a_finished_confirmation_is_taken_apart(
+    study: Study, monkeypatch: pytest.MonkeyPatch, *, finished: bool
+) -> None:
+    found = confirmation(finished=finished)
+    found = replace(found, arms=(replace(found.arms[0], trial=0), *found.arms[1:]))
+    monkeypatch.setattr(ablate, "outcome_of", lambda ledger, stage: found)
+    study.ledger.announce = (said := list[str]()).append
+    if finished:
+        with pytest.raises(StateError, match="trial 0 of 'by-hand' has no part"):
+            make_plan(study.ledger, study.sweep)
+        assert said == []
+    else:
+        assert make_plan(study.ledger, study.sweep).arms[-1].trial == 1
+        assert said == ["no finished confirmation of by-hand, so its best trial is taken apart: 1"]
 
 
 # Reading

@@ -9,12 +9,13 @@ from icd.config.ranges import Choice
 from icd.config.yaml import read_yaml
 from icd.errors import ConfigError, IcdError, Interrupted, StateError, UsageError
 from icd.results import benchmark
-from icd.results.benchmark import Entry, begun, benchmark_plan, benchmark_seeds, entries, run_benchmark
+from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds, entries, run_benchmark
 from icd.results.benchmark_table import read_benchmark
 from icd.results.outcome import PlannedArm
 from icd.results.plan import Plan, begin_plan
 from icd.search import run_sweep
 from icd.search.settings import Settings
+from icd.search.study.sweep_index import find
 from tests.tables import confirmed, document, rows, searched
 
 WEIGHT = {"cluster_weight": {"low": 1, "high": 8}}
@@ -196,6 +197,23 @@ def test_a_sweep_of_another_file_is_refused(root: Path) -> None:
         begun(root, other)
     assert "'my_table.KD' was begun otherwise" in str(caught.value)
     assert "epochs: 1 -> 2" in str(caught.value)
+
+
+def test_what_a_table_is_judged_by_is_kept_before_its_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, judging = entries(document()), {"against": ["KD"], "alpha": 0.05, "rows": ["KD", "SD-KD", "sp"]}
+    for entry in found:
+        searched(root, entry)
+    kept: list[Any] = []
+
+    def train_listed(stage: str, name: str, settings: Settings, listed: Any) -> str:
+        ledger = find(root, name)
+        listed(ledger, found[len(kept)].sweep)
+        kept.append(ledger.attributes[JUDGING])
+        return ""
+
+    monkeypatch.setattr(benchmark, "train_listed", train_listed)
+    run_benchmark(document(), Settings(root=root), judging=judging)
+    assert kept == [judging] * 3
 
 
 # What ends a row

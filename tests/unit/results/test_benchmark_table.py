@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from icd.errors import UsageError
-from icd.results.benchmark import Entry, entries
+from icd.errors import StateError, UsageError
+from icd.results.benchmark import JUDGING, Entry, entries
 from icd.results.benchmark_table import Cell, Table, read_benchmark, reported, written
 from icd.results.outcome import Arm, Comparison, Run
+from icd.search.study.sweep_index import find
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.tables import confirmed, document, searched
 
@@ -127,6 +128,36 @@ def test_baselines(root: Path, found: list[Entry]) -> None:
     assert item.difference == pytest.approx(-4.0)
     without_kd = entries(document(ranges={"method": ["sp", "SD-KD"]}, name="other"))
     assert len(read_benchmark("other", without_kd, root).comparisons) == 1
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "rows", "said"),
+    [
+        ({"against": ["SD-KD"]}, 2, "against: ['KD'] -> ['SD-KD']"),
+        ({"alpha": 0.2}, 2, "alpha: 0.05 -> 0.2"),
+        ({}, 3, "rows: ['KD', 'SD-KD'] -> ['KD', 'SD-KD', 'sp']"),
+        ({}, 1, "rows: ['KD', 'SD-KD'] -> ['KD']"),
+    ],
+)
+def test_runs_that_are_known_are_judged_otherwise_only_where_that_is_said(
+    root: Path, found: list[Entry], otherwise: dict[str, Any], rows: int, said: str
+) -> None:
+    told(root, found, VALUES)
+    judging = read_benchmark("my_table", found[:2], root).judging
+    assert judging == {"against": ["KD"], "alpha": 0.05, "rows": ["KD", "SD-KD"]}
+    ledger = find(root, "my_table.KD")
+    ledger.note_study(**{JUDGING: judging})
+    plain = read_benchmark("my_table", found[:2], root, against=["KD"])
+    assert (plain.begun_otherwise, "begun otherwise" in written(plain, "md")) == ((), False)
+    with pytest.raises(StateError) as caught:
+        read_benchmark("my_table", found[:rows], root, **otherwise)
+    assert "begun otherwise, and its runs are known; undo, or add --judge-again" in str(caught.value)
+    assert said in str(caught.value)
+    again = read_benchmark("my_table", found[:rows], root, **otherwise, again=True)
+    assert f"begun otherwise ({said}) and is judged with {min(rows, 2) * 3} of {rows * 3} runs known" in again.statement
+    assert all("begun otherwise" in written(again, ending) for ending in ("md", "tex"))
+    ledger.note_study(**{JUDGING: {**judging, **otherwise}})
+    assert read_benchmark("my_table", found[:2], root).judging == {**judging, **otherwise}, "asked once"
 
 
 @pytest.mark.parametrize(
@@ -249,6 +280,7 @@ def test_csv() -> None:
 def test_latex() -> None:
     text = written(table(), "tex")
     comments = [line for line in text.splitlines() if line.startswith("%")]
+    assert "mean and sd over 2 seeds, or (n) where runs are missing" in comments[0]
     assert comments[0].endswith("+ and - mark differences from cross_entropy")
     assert comments[1] == "% where the chance of any false one among 1 comparisons is 0.05"
     assert comments[2].startswith("% cross_entropy, all: sweep my_table.cross_entropy, trial 3; icd.trial of its")
@@ -258,7 +290,7 @@ def test_latex() -> None:
         r"method & top-1 (\%) \\",
         r"\midrule",
         r"cross\_entropy & $60.50 \pm 0.71$ {\scriptsize (56.09 reported)} \\",
-        r"iCD-KD & $62.00^{+}$ \\",
+        r"iCD-KD & $62.00^{+}$ (1) \\",
         r"sp & -- \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -272,7 +304,7 @@ def test_several_pairs_with_awkward_names() -> None:
     text = written(wide, "tex")
     assert r"\begin{tabular}{lcc}" in text
     assert r"method & a\_b\textgreater{}c(50\%|\{x\}=\textasciitilde{}\textasciicircum{}1) & plain \\" in text
-    assert r"iCD-KD & $62.00^{+}$ & $62.00$ \\" in text
+    assert r"iCD-KD & $62.00^{+}$ (1) & $62.00$ (1) \\" in text
     assert written(wide, "md").count("\n## ") == 3
     assert "## a_b>c(50%|{x}=~^1)\n" in written(wide, "md")
     assert {row["pair"] for row in csv.DictReader(io.StringIO(written(wide, "csv")))} == set(names)

@@ -62,6 +62,8 @@ def test_confirmed() -> None:
     assert "| trial 3 |" not in text
     assert "| KD | +0.75 | +0.12 to +1.38 | better | 2 |" in text
     assert "seed 101: the lowest seed, not the best one" in text
+    other = written(replace(CONFIRMED, label="trial 3"))
+    assert "Confirmed on fresh seeds: Not the winner, which is trial 12. Trial 3 is better than KD." in other
 
 
 def test_model_hubs_read_the_front_matter() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from icd.errors import StateError, TrialsFailedError, UsageError
+from icd.results import confirm
 from icd.results import run_plan as runner
-from icd.results.confirm import RACE_SEEDS, begin_race, in_race_order, make_plan, race_plan
+from icd.results.confirm import RACE_SEEDS, begin_race, in_race_order, make_plan
 from icd.results.plan import begin_plan, stored_plans
 from icd.search.controller.controller import SweepController
 from icd.search.run_list import StageResult
@@ -45,20 +46,30 @@ def test_two_further_seeds_choose_the_finalists(tmp_path: Path) -> None:
     assert [(arm.label, arm.search_value) for arm in plan.arms[:2]] == [("trial 1", 51.0), ("trial 2", 52.0)]
     assert plan.raced == 3
     assert not {*plan.seeds} & {*hand.plan.seeds}, "the race's seeds are not used again"
-    assert begin_plan(hand.ledger, race_plan(hand.ledger, hand.sweep, 3), anew=False) == hand.plan
+    assert begin_race(hand.ledger, hand.sweep, 3) == hand.plan
 
 
-def test_a_trial_that_broke_in_the_race_is_no_finalist(tmp_path: Path) -> None:
+def test_a_trial_that_broke_in_the_race_is_no_finalist_or_the_last(tmp_path: Path) -> None:
     hand = racing(tmp_path)
     for _ in range(3 * RACE_SEEDS):
         attempt = hand.driver.next_attempt()
         assert attempt is not None
-        if hand.record(attempt).attributes["arm"] == "trial 3":
+        arm, seed = (hand.record(attempt).attributes[name] for name in ("arm", "seed"))
+        if arm == "trial 3" or (arm == "trial 2" and seed == hand.plan.seeds[1]):
             hand.ledger.tell(attempt.number, "failed", reason="KeyError: 'x'")
         else:
-            hand.run(attempt, lambda arm, seed: 50.0)
+            hand.run(attempt, lambda arm, seed: 90.0 if arm == "trial 2" else 50.0)
     order = in_race_order(hand.ledger, hand.ledger.records(), 3)
-    assert {record.number for record in order} == {1, 2}
+    assert [record.number for record in order] == [1, 2], "its other run is better, but one broke"
+
+
+def test_a_value_of_zero_is_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = racing(tmp_path)
+    hand.finish_all(lambda arm, seed: 2.0 if arm == "trial 1" else 1.0)
+    arms = tuple(replace(arm, search_value=0.0 if arm.trial == 1 else 3.0) for arm in hand.plan.arms)
+    monkeypatch.setattr(confirm, "last_race", lambda ledger, count: replace(hand.plan, arms=arms))
+    order = in_race_order(hand.ledger, hand.ledger.records(), 3)
+    assert [record.number for record in order][-1] == 1, "(2 + 2 + 0) / 3 is less than (1 + 1 + 3) / 3"
 
 
 def test_finalists_of_a_race_need_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from icd.results.exports import winner
 from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST, Winner, choose
 from icd.results.outcome import WHOLE, Arm, Comparison, Outcome
 from icd.search.core.records import TrialRecord
-from icd.search.core.roots import default_root
+from icd.search.core.roots import root_of
 from tests.confirmed import confirmation, run
 
 TOP1 = [{"metric": "val/top1", "direction": "maximize"}]
@@ -48,7 +48,7 @@ def chosen(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winner, "outcome_of", lambda ledger, stage: outcomes[stage])
         patch.setattr(winner, "plain_sweep", lambda ledger: {"objectives": objectives})
-        return choose(ledger, default_root(), **options)
+        return choose(ledger, root_of(), **options)
 
 
 def test_the_lowest_seed_of_the_winner_not_its_best() -> None:
@@ -101,6 +101,9 @@ def test_refused(options: dict[str, Any], kind: type[IcdError], rule: str) -> No
 def test_how_far_its_numbers_can_be_trusted() -> None:
     assert chosen(unconfirmed=True).status == NOT_CONFIRMED
     assert chosen().status == "trial 12 is better than KD by 0.75 points."
+    other = chosen(trial=3).status
+    assert other.startswith("Not the winner, which is trial 12. Trial 3 is better than KD. trial 3 reaches 60.00 %")
+    assert "was chosen as the best" not in other
 
 
 # The simplest

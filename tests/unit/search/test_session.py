@@ -13,16 +13,19 @@ from icd.search.core.attempts import Policy
 from icd.search.settings import Settings
 from icd.search.study import database
 from icd.search.study.sweep_files import sweep_files_of
+from icd.search.sweep_status import StopHow
 from tests.driving import POINTS, Hand
 
 
 class Workers:
     """An executor whose trials are trained at once."""
 
-    def __init__(self, hand: Hand) -> None:
-        self.hand = hand
+    def __init__(self, hand: Hand, *, breaks: bool = False) -> None:
+        self.hand, self.breaks = hand, breaks
 
     def run(self, policy: Policy, tick: Any) -> None:
+        if self.breaks:
+            raise RuntimeError("the object store is full")
         self.hand.finish()
 
 
@@ -37,10 +40,13 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> session.Session:
     return session.Session("tiny", Settings(root=tmp_path), None, ExitStack())
 
 
-def conduct(held: session.Session, hand: Hand) -> None:
+def conduct(held: session.Session, hand: Hand, *, breaks: bool = False) -> bool:
+    """Drive it to its end; whether that is a clean one."""
+    ends = list[str]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held, "_executor", Workers(hand), raising=False)
-        held.conduct(hand.driver, lambda: None)
+        patch.setattr(held, "_executor", Workers(hand, breaks=breaks), raising=False)
+        held.conduct(hand.driver, lambda: ends.append("clean"))
+    return ends == ["clean"]
 
 
 def test_a_trial_asked_for_after_the_end_is_trained(held: session.Session, tmp_path: Path) -> None:
@@ -56,10 +62,18 @@ def test_a_trial_asked_for_after_the_end_is_trained(held: session.Session, tmp_p
     assert again.ledger.attributes["seconds"] > 0
 
 
-def test_a_stop_during_the_start_is_obeyed(held: session.Session, tmp_path: Path) -> None:
+def test_an_error_is_noted_for_those_who_look_later(held: session.Session, tmp_path: Path) -> None:
     hand = Hand(tmp_path)
-    sweep_files_of(held.folder).ask_to_stop("drain")
-    conduct(held, hand)
+    with pytest.raises(RuntimeError):
+        conduct(held, hand, breaks=True)
+    assert hand.ledger.attributes["stopped_by"] == "error"
+
+
+@pytest.mark.parametrize("how", ["drain", "now"])
+def test_a_stop_during_the_start_is_obeyed(held: session.Session, tmp_path: Path, how: StopHow) -> None:
+    hand = Hand(tmp_path)
+    sweep_files_of(held.folder).ask_to_stop(how)
+    assert conduct(held, hand) == (how == "drain"), "who has to leave at once writes no report"
     assert (hand.states, hand.ledger.attributes["stopped_by"]) == ([], "stop")
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from icd import search
+from icd.cli.main import main
 from icd.errors import ConfigError, StateError, UsageError
 from icd.search.asking import TryResult
 from icd.search.core.trial_request import TrialRequest
+from icd.search.study.locks import driver_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_study import OUTSIDE
 from icd.search.suggest.search_source import retry_failed
@@ -89,6 +91,16 @@ def test_all_mistakes_come_at_once(hand: Hand) -> None:
         asked(hand, "seed=7", "training.epochs=9", "data.val_fraction=0.5", "student.arch=resnet14")
     assert {problem.path for problem in caught.value.problems} == {"seed", "training.epochs", "data", "student"}
     assert waiting(hand) == 0
+
+
+def test_what_a_driver_has_not_taken_says_who_will(hand: Hand, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["try", hand.ledger.name, "--set", "method.cluster_weight=8", "--wait", "0", "--root", str(hand.root)]
+    hand.close()
+    with driver_lock(hand.folder):
+        assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "has not taken it yet; if that confirms or ablates, 'icd resume" in said
+    assert "runs it after it" in said
 
 
 def test_the_budget_holds(hand: Hand) -> None:

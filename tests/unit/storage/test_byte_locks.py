@@ -13,8 +13,6 @@ import pytest
 from icd.storage.byte_locks import ByteLocks
 from tests.crash.forks import forked
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -16,12 +16,12 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
     gate, done = threading.Event(), list[int]()
 
     def wait_then_note() -> None:
-        gate.wait(5)
+        gate.wait(60)
         done.append(1)
 
     with BackgroundWriter() as writer:
         writer.submit(wait_then_note)
-        writer.poll()
+        assert writer.busy
         assert done == []
         gate.set()
         writer.submit(lambda: done.append(2))
@@ -30,11 +30,10 @@ def test_work_goes_on_beside_the_caller_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(0)])
-@pytest.mark.parametrize("call", ["poll", "join", "submit"])
+@pytest.mark.parametrize("call", ["join", "submit"])
 def test_an_error_comes_out_at_the_next_call(error: BaseException, call: str) -> None:
     writer = BackgroundWriter()
     calls: dict[str, Callable[[], object]] = {
-        "poll": writer.poll,
         "join": writer.join,
         "submit": lambda: writer.submit(lambda: None),
     }
@@ -102,7 +101,7 @@ def raising(error: BaseException) -> None:
 
 
 def until_done(writer: BackgroundWriter) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while writer.busy and time.monotonic() < deadline:
         time.sleep(0.001)
 

@@ -4,42 +4,46 @@ import pytest
 import torch
 
 from icd.config.read_trial import read_trial
+from icd.config.trial import Fingerprint, plain_data
 from icd.config.yaml import parse_yaml
 from icd.errors import NonFiniteLossError
-from icd.training.first_losses import NUM_STEPS, FirstLosses
+from icd.training.first_losses import NUM_STEPS, beginning, noted, stored
 from icd.training.step import LossLog
 
 CONFIG = read_trial(parse_yaml("student: resnet8\nmethod: cross_entropy\n", "x.yaml"))
 
 
-def begun() -> FirstLosses:
-    return FirstLosses(CONFIG, torch.device("cpu"), "live")
+def begun() -> Fingerprint:
+    return beginning(CONFIG, torch.device("cpu"), "live")
+
+
+def epoch_of(*losses: float) -> LossLog:
+    log = LossLog(1, 1)
+    for loss in losses:
+        log.add(("ce",), torch.tensor([loss]))
+    return log
 
 
 def test_fifty_and_no_more() -> None:
-    first = begun()
-    first.add([1.0] * 30)
-    assert not first.full
-    first.add([float(step) for step in range(30)])
-    assert first.full
-    assert first.fingerprint is not None
-    assert len(first.fingerprint.losses) == NUM_STEPS
-    assert first.fingerprint.losses[29:32] == (1.0, 0.0, 1.0)
-    assert (first.fingerprint.key, first.fingerprint.teacher) == (CONFIG.key(), "live")
+    first = noted(begun(), epoch_of(*[1.0] * 30))
+    assert first is not None
+    assert len(first.losses) == 30
+    first = noted(first, epoch_of(*map(float, range(30))))
+    assert first is not None
+    assert len(first.losses) == NUM_STEPS
+    assert first.losses[29:32] == (1.0, 0.0, 1.0)
+    assert (first.key, first.teacher) == (CONFIG.key(), "live")
+    assert noted(first, epoch_of(7.0)) == first
 
 
 def test_a_resumed_training_keeps_its_beginning() -> None:
-    first, again = begun(), FirstLosses(CONFIG, torch.device("cpu"), "cache")
-    first.add([2.5, 2.25])
-    again.load(first.state())
-    assert again.fingerprint == first.fingerprint
+    first = noted(begun(), epoch_of(2.5, 2.25))
+    assert first is not None
+    assert stored(plain_data(first)) == first
 
 
 def test_a_beginning_that_nobody_noted_stays_unknown() -> None:
-    first = begun()
-    first.load(None)  # of a checkpoint without it
-    first.add([1.0])
-    assert (first.fingerprint, first.state(), first.full) == (None, None, True)
+    assert noted(stored(None), epoch_of(1.0)) is None  # of a checkpoint without it
 
 
 @pytest.mark.parametrize("look_every", [1, 2, 50])

@@ -12,7 +12,7 @@ from torch import Tensor
 from icd.config.training import TrainingConfig
 from icd.data.views import CropFlip
 from icd.training.background_writer import snapshot
-from icd.training.optimizer import load_state, lr_scalar, make_optimizer, momenta, stored_state
+from icd.training.optimizer import lr_scalar, make_optimizer, momenta
 
 
 def training(**changes: Any) -> TrainingConfig:
@@ -66,11 +66,12 @@ def test_a_tensor_s_rate_has_a_number_s_bits_and_a_checkpoint_changes_nothing(ch
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
         if step == 1:
             file = io.BytesIO()
-            torch.save(snapshot(stored_state(optimizer)), file)
+            torch.save(snapshot(optimizer.state_dict()["state"]), file)
             file.seek(0)
             strides = [momentum.stride() for momentum in momenta(optimizer)]
             optimizer = make_optimizer(ours, settings)
-            load_state(optimizer, torch.load(file, weights_only=True))
+            stored = torch.load(file, weights_only=True)
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": stored})
             assert [momentum.stride() for momentum in momenta(optimizer)] == strides
     kept = 3 if settings.optimizer == "adamw" else int(settings.momentum > 0)  # of each of two trained weights
     assert len(momenta(optimizer)) == 2 * kept

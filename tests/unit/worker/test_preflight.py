@@ -1,7 +1,9 @@
 """What a sweep refuses before it starts anything."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -13,13 +15,16 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import Budget, Resources
 from icd.config.yaml import Document, read_yaml
-from icd.errors import ConfigError, DataError, SetupError
+from icd.errors import ConfigError, DataError, SetupError, StateError
 from icd.fields import FieldError
+from icd.results import confirm_sweep
 from icd.search import run_sweep, session
-from icd.search.core.preparation import PreflightResult
+from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.search.session import _check_fit
 from icd.search.settings import Settings
+from icd.worker.preflight import run_preflight
 from icd.worker.trial_inputs import TrialFolders, read_data
+from tests.studies import Study
 from tests.tiny import training, write_images
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "quickstart.yaml"
@@ -121,6 +126,42 @@ def test_images_of_a_cluster_need_not_be_here(tmp_path: Path, joined: bool, monk
 def test_cifar_that_is_fetched_need_not_be_here(tmp_path: Path) -> None:
     with pytest.raises(ExecutorAskedError):
         search.sweep(file(tmp_path, "cifar100"), root=tmp_path / "root", data_root=tmp_path / "none", download=True)
+
+
+class HereExecutor:
+    """Makes ready in this process; trains nothing."""
+
+    def prepare(
+        self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
+    ) -> PreflightResult:
+        return run_preflight(request, say, stop)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("verb", "changed"), [*product(("resume", "confirm"), ("images", "teacher")), ("confirm", "test images")]
+)
+def test_other_images_or_teachers_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, changed: str
+) -> None:
+    monkeypatch.setattr(session, "_executor", lambda *_: HereExecutor())
+    study = Study(tmp_path)
+    study.trial("complete", [1, 2, 3, 4])
+    config, _ = read_data(study.space.extremes()[0], TrialFolders(root=tmp_path))
+    if changed == "teacher":
+        study.ledger.note_study(data_digest=config.data.digest, teachers={teacher_name(config): "e" * 64})
+    if changed == "test images":
+        study.ledger.note_study(data_digest=config.data.digest, test_digest="t")
+    told = {
+        "images": r"comparable: the images or their split \(digest d, now \w{12}\)",
+        "test images": r"comparable: the test images \(digest t, now \w{12}\)",
+        "teacher": "comparable: teacher .*resnet8",
+    }[changed]
+    with pytest.raises(StateError, match=rf"{told}.* changed; .*--name by-hand-2.*from: by-hand"):
+        (search.resume if verb == "resume" else confirm_sweep)("by-hand", root=tmp_path)
+    assert bool(list(tmp_path.glob("teachers/*"))) == (changed == "teacher"), "no teacher is trained on other images"
 
 
 def test_crd_is_refused_where_there_is_one_class(tmp_path: Path) -> None:

@@ -40,3 +40,9 @@ def test_a_row_that_comes_too_late_replaces_nothing(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert stored_rows(tmp_path) == rows[:3]
+
+
+def test_a_finished_trial_that_is_asked_for_again_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row(1)) + "\n")
+    (tmp_path / "result.json").touch()
+    assert take_up(tmp_path).rows == stored_rows(tmp_path) == [row(1)]

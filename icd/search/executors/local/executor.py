@@ -47,8 +47,6 @@ class LocalExecutor:
         launch: How a worker is started.
     """
 
-    name = "process"
-
     def __init__(self, gpus: Sequence[str], logs: Path, *, threads: int = 1, launch: Launch = launch_python) -> None:
         self.launch, self.threads, host = launch, threads, socket.gethostname()
         self.workers = [

@@ -88,10 +88,6 @@ class Cluster:
             if node["Alive"] and self._fits(node)
         }
 
-    def bundle(self) -> dict[str, float]:
-        """What a process asks of Ray."""
-        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
-
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends with that."""
         self._leaving.close()

@@ -42,8 +42,6 @@ class RayExecutor:
         SetupError: If there is no such cluster, or no trial fits on it.
     """
 
-    name = "ray"
-
     def __init__(
         self,
         resources: Resources,
@@ -129,7 +127,8 @@ class RayExecutor:
         """Make a fresh experiment, in which every trial of Tune's does what the tracker gives."""
         labels = self.cluster.labels
         placed: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
-        room = tune.PlacementGroupFactory([self.cluster.bundle()], **placed)
+        shutil.rmtree(self.folder / "tune", ignore_errors=True)  # what earlier ones left, which nothing reads
+        room = tune.PlacementGroupFactory([{"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}], **placed)
         return tune.Tuner(
             tune.with_resources(_trainable(self._attempt), room),
             tune_config=tune.TuneConfig(
@@ -141,7 +140,7 @@ class RayExecutor:
                 trial_dirname_creator=trial_name,
             ),
             run_config=tune.RunConfig(
-                name=self._fresh_experiment(),
+                name=str(time.time_ns()),
                 storage_path=str(self.folder.absolute() / "tune"),
                 verbose=0,
                 callbacks=[Quiet()],
@@ -155,11 +154,6 @@ class RayExecutor:
 
     def progress(self) -> Mapping[int, Heartbeat]:
         return self.tracker.progress() if self.tracker is not None else {}
-
-    def _fresh_experiment(self) -> str:
-        """Name an experiment that nobody has used; what earlier ones left is removed, since nothing reads it."""
-        shutil.rmtree(self.folder / "tune", ignore_errors=True)
-        return str(time.time_ns())
 
 
 def _trainable(attempt: AttemptFunction | None) -> Callable[[dict[str, Any]], None]:

@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from icd.search.core.attempts import Attempt, Location, Policy, ended, is_quarantined
 from icd.search.core.messages import Down, Order, Preempt, Started, Up
@@ -35,9 +34,6 @@ class TrialTracker(AttemptTracker):
         self._orders: dict[str, Down | None] = {}
         self._looked = 0.0
         self._exits, self._handlers = ExitClassifier(cluster), signal_handlers()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("the policy stays with its driver")
 
     def step(self, stop_trial: Callable[[str], None]) -> None:
         """Do what is due several times a second."""

@@ -12,13 +12,13 @@ from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
 from icd.search.core.attempts import Attempt
 from icd.search.core.records import State, failed_too_often
-from icd.search.run_sweep import _begun, check_digests
+from icd.search.run_sweep import _begun
 from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.sweep_status import has_ended, status_of
+from icd.search.sweep_status import has_ended, status_of, used_budget
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
 
@@ -201,11 +201,12 @@ def test_gpu_hours_count_over_drivers(tmp_path: Path) -> None:
         attempt = hand.driver.next_attempt()
         assert attempt is not None
         hand.train(attempt)
+    hand.gpus = 1.0
     again = hand.again(**changes)
-    assert again.finish() == [5, 6, 7, 8]
-    tight = hand.again(budget={"trials": 99, "gpu_hours": 0.05})
-    assert tight.finish() == [9]
-    assert tight.driver.stopped_by == "budget"
+    assert again.finish() == [5, 6, 7], "those that ended before are counted by the GPUs that they had"
+    assert again.driver.stopped_by == "budget"
+    again.ledger.note_study(gpus_per_trial=1.0)
+    assert used_budget(again.ledger, again.stored())["gpu_hours"] == pytest.approx((5 * 20 + 3 * 40) / 3600)
 
 
 def test_epochs_between_reports_cost_too(tmp_path: Path) -> None:
@@ -263,14 +264,17 @@ def test_a_finished_sweep_with_a_larger_budget_is_not_finished_even_if_its_drive
     study = Study(tmp_path)
     study.trial("complete", [1, 2, 3, 4])
     study.ledger.note_study(stopped_by="budget")
-    storage, settings = open_storage(storage_url(tmp_path)), Settings(root=tmp_path, extend=True)
+    storage = open_storage(storage_url(tmp_path))
 
-    def begun(trials: int) -> Ledger:
+    def begun(trials: int, *, extend: bool = True) -> Ledger:
+        settings = Settings(root=tmp_path, extend=extend)
         document = changed(budget={"trials": trials})
         found = _begun(storage, read_sweep(Document(document, "test")), document, settings)
         assert found is not None
         return found
 
+    with pytest.raises(StateError, match=r"'icd resume by-hand --root \S+ keeps it, --extend .*trials: 6 -> 5$"):
+        begun(5, extend=False)
     same = begun(6)
     assert has_ended(same, same.records(), [])
     more = begun(7)
@@ -344,13 +348,6 @@ def test_what_another_trial_has_trained_is_not_tried_again(tmp_path: Path) -> No
     assert [r.state for r in again.stored()] == ["retried", "retried", "complete", "complete", "complete"]
     assert len({r.key for r in again.stored()}) == 3
     assert again.driver.stopped_by == "exhausted"
-
-
-def test_other_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    hand = Hand(tmp_path)
-    hand.ledger.note_study(data_digest="a" * 64, teachers=dict(hand.prepared.teachers))
-    with pytest.raises(StateError, match=r"digest aaaaaaaaaaaa, now dddddddddddd.*--name tiny-2.*from: tiny"):
-        check_digests(hand.ledger, hand.prepared)
 
 
 def repeating(root: Path) -> tuple[Hand, list[Attempt]]:

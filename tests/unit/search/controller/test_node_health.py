@@ -3,7 +3,7 @@
 import pytest
 
 from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
-from icd.search.core.attempts import AttemptResult, EpochReport, Location
+from icd.search.core.attempts import AttemptResult, EpochReport, Location, is_quarantined
 
 A, B = Location(host="a", gpu="3"), Location(host="b", gpu="0")
 HERE, THERE = Location(host="here"), Location(host="there", node="0123456789abcdef")
@@ -54,7 +54,8 @@ def test_three_trials_that_die_on_one_node_while_others_get_on_elsewhere() -> No
     world.end(THERE, "killed", 3)
     assert world.quarantined == [THERE]
     assert world.news == [f"host there (node 01234567): 3 trials failed there (killed, hang) {SINCE}"]
-    assert world.policy.health.is_quarantined(Location(host="there", node=THERE.node, gpu="1")), "with all its GPUs"
+    gpu = Location(host="there", node=THERE.node, gpu="1")
+    assert is_quarantined(gpu, world.policy.quarantined), "with all its GPUs"
 
 
 def test_faults_on_several_gpus_of_a_node_count_together() -> None:

@@ -180,7 +180,9 @@ def test_a_hanging_worker_leaves_its_stack(run: Any, tmp_path: Path) -> None:
 def test_a_frozen_worker_is_killed_and_its_trial_goes_on_elsewhere(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icd.search.executors.attempt_tracker.LATE_S", 0.2)
+    def tick() -> None:
+        if book.epochs:  # it has begun
+            monkeypatch.setattr("icd.search.executors.attempt_tracker.LATE_S", 0.2)
 
     def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         send(epoch_of(attempt, pid=os.getpid()))
@@ -189,18 +191,21 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on_elsewhere(
         return ended(attempt, "complete")
 
     book = Book(tmp_path, 1, hang_seconds=1.0)
-    run(book, act)
+    run(book, act, tick=tick)
     assert book.kinds == ["hang", "complete"]
     assert book.ends[0].reason.endswith("its process does not answer")
     pids = [int(epoch.metrics["pid"]) for epoch in book.epochs]
     assert not Path(f"/proc/{pids[0]}").exists()
 
 
-def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path) -> None:
+def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEARTBEAT_S", "_LOOK_S"):
+        monkeypatch.setattr(f"icd.worker.watchdog.{name}", 0.1)
+
     def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        for step in range(8):
-            progress(1, step, 8)
-            time.sleep(0.25)
+        for step in range(20):
+            progress(1, step, 20)
+            time.sleep(0.1)
         return ended(attempt, "complete")
 
     book = Book(tmp_path, 1, hang_seconds=1.5)
@@ -210,9 +215,12 @@ def test_steps_keep_a_slow_trial_from_hanging(run: Any, tmp_path: Path) -> None:
 
 def test_a_sick_gpu_is_left_alone(run: Any, tmp_path: Path) -> None:
     def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
-        time.sleep(0.1)
-        sick = gpu == "7"
-        return ended(attempt, "gpu" if sick else "complete", f"CUDA error {os.getpid()}" if sick else "")
+        if gpu == "7":
+            (tmp_path / f"sick-{os.getpid()}").touch()
+            return ended(attempt, "gpu", f"CUDA error {os.getpid()}")
+        while len(list(tmp_path.glob("sick-*"))) < 3:
+            time.sleep(0.01)
+        return ended(attempt, "complete")
 
     book = Book(tmp_path, 8)
     run(book, act, ("7", "1"))
@@ -272,6 +280,9 @@ def test_closing_leaves_no_process(tmp_path: Path, impatient: None) -> None:
     pids = [worker.child.pid for worker in executor.workers if worker.child]
     os.kill(pids[1], signal.SIGSTOP)
     executor.close()
+    deadline = time.monotonic() + 60
+    while any(worker.running for worker in executor.workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 

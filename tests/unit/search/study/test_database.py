@@ -2,10 +2,10 @@
 
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy
@@ -97,7 +97,7 @@ def test_tables_of_another_optuna(database: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def locked(database: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("pragma journal_mode=wal")
     connection.execute("begin exclusive")
     yield connection
@@ -109,8 +109,12 @@ def test_a_lock_that_goes_away_is_waited_for(
 ) -> None:
     monkeypatch.setattr(storage, "_BUSY_S", 0.1)
     opened, said = open_storage(f"sqlite:///{database}"), list[str]()
-    threading.Timer(1.0, locked.rollback).start()
-    study = patiently(lambda: opened.create_new_study([1], "x"), announce=said.append)  # type: ignore[list-item]
+
+    def announce(line: str) -> None:
+        said.append(line)
+        locked.rollback()
+
+    study = patiently(lambda: opened.create_new_study([1], "x"), announce=announce)  # type: ignore[list-item]
     assert study == 1
     assert said == ["study database does not answer (database is locked); trying for 60 s"]
 
@@ -119,7 +123,9 @@ def test_a_lock_that_stays_ends_with_exit_code_3(
     database: Path, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_BUSY_S", 0.1)
-    opened, said = open_storage(f"sqlite:///{database}"), list[str]()
+    opened, said, slept = open_storage(f"sqlite:///{database}"), list[str](), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)  # only pauses take time
+    monkeypatch.setattr(storage, "time", clock)
     with pytest.raises(SetupError, match="away for 1 s: database is locked; then 'icd resume'") as caught:
         patiently(lambda: opened.create_new_study([1], "x"), announce=said.append, patience_s=1.0)  # type: ignore[list-item]
     assert caught.value.exit_code == 3
