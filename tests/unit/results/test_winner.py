@@ -43,7 +43,7 @@ def chosen(
 ) -> Winner:
     """Choose from what a study would say."""
     known = {record.number: record for record in (*CONFIRMED, *ABLATED)}
-    ledger: Any = SimpleNamespace(name="by-hand", records=lambda: records, record=known.__getitem__)
+    ledger: Any = SimpleNamespace(name="by-hand", records=lambda stage: records, record=known.__getitem__)
     outcomes = {"confirm": confirmation, "ablate": ablation}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winner, "outcome_of", lambda ledger, stage: outcomes[stage])
