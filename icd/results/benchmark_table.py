@@ -12,7 +12,7 @@ from icd.config.space import fixed_part
 from icd.config.trial import differences
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds
-from icd.results.outcome import Arm, Comparison, FailedRuns
+from icd.results.outcome import Arm, Comparison, FailedRuns, num_judged
 from icd.results.read_outcome import compared, shown_by
 from icd.results.templating import rendered
 from icd.search.core.device_usage import device_hours
@@ -68,6 +68,11 @@ class Table:
     baselines: tuple[str, ...] = ()  # rows that every row is compared with
     begun_otherwise: tuple[str, ...] = ()  # what differs from what it was judged by when its runs were begun
     statement: str = ""
+
+    @property
+    def judged(self) -> int:
+        """How many comparisons have a verdict: these are the family that shares alpha."""
+        return num_judged(self.comparisons)
 
     @property
     def known(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
-from icd.results.words import flat_text, flattened, measured
+from icd.results.words import flat_text, flattened, measured, signed
 from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
@@ -89,13 +89,17 @@ def _confirmed(found: Outcome | None) -> dict[str, str]:
         return {"confirmed": "no"}
     arm, finalists = found.arm(found.winner), sum(arm.kind == "finalist" for arm in found.arms)
     spread = "" if arm.sd is None else f" ± {arm.sd:.2f}"
-    mean = f"{arm.label}: {arm.mean:.2f}{spread} (n={len(arm.runs)})"
+    mean = f"{arm.label}: {arm.mean:.2f}{spread} (n={arm.n})"
     rows = {"confirmed": mean if found.finished else f"not finished; {mean}"}
+    if found.under_way:
+        rows["confirmed"] += f"; confirmation {found.under_way} is under way"
     if found.optimism is not None:
         rows["chosen among"] = f"{finalists} finalists, by luck about {found.optimism:.2f} too high"
     for item in found.of(arm.label):
         if item.difference is not None:
-            rows[f"against {item.against}"] = f"{item.difference:+.2f}{f' [{item.interval}]' if item.interval else ''}"
+            rows[f"against {item.against}"] = (
+                f"{signed(item.difference)}{f' [{item.interval}]' if item.interval else ''}"
+            )
     return rows
 
 

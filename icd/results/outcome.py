@@ -1,6 +1,6 @@
 """What the runs of a plan show: arms, their differences, and the one record that confirmations and ablations give."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,6 +119,11 @@ class Comparison:
         return "" if self.low is None or self.high is None else f"{signed(self.low)} to {signed(self.high)}"
 
 
+def num_judged(comparisons: Iterable[Comparison]) -> int:
+    """Count the comparisons that have a verdict."""
+    return sum(item.verdict not in ("open", "not judged") for item in comparisons)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A confirmation or an ablation of a sweep as it stands. Every number is of the last epoch.
@@ -175,7 +180,7 @@ class Outcome:
     @property
     def judged(self) -> int:
         """How many comparisons have a verdict: these are the family that shares alpha."""
-        return sum(item.verdict not in ("open", "not judged") for item in self.comparisons)
+        return num_judged(self.comparisons)
 
     @property
     def headline(self) -> str:

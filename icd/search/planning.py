@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import InMemoryStorage
-
 from icd.config.checks import notes_of
 from icd.config.names import shown_params
 from icd.config.sweep import PrunerConfig, SweepConfig
@@ -19,6 +17,7 @@ from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
+from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace, Start
@@ -184,7 +183,7 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
 
 def _suggestions(sweep: SweepConfig, space: SearchSpace, trials: int | None) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be, for no more than the budget allows."""
-    ledger = Ledger.create(InMemoryStorage(), sweep, {})
+    ledger = Ledger.create(memory_storage(), sweep, {})
     drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
     for baseline in sweep.enqueue:
         ledger.add_baseline(baseline.label, {}, {}, {})

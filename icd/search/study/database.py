@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -113,6 +113,11 @@ def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:
         storage = RDBStorage(url, engine_kwargs=dict(options))
     _ours.add(storage.get_current_version())
     return storage
+
+
+def memory_storage() -> BaseStorage:
+    """Make a database that nobody else sees and that is gone afterwards."""
+    return InMemoryStorage()
 
 
 def _make_durable(connection: Any, record: Any) -> None:
