@@ -26,6 +26,7 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     monkeypatch.setenv("ICD_STORAGE_URL", postgres.url("study"))
     root = harness.root(tmp_path / "root")
     elsewhere = harness.root(tmp_path / "elsewhere")
+    (elsewhere / "sweeps" / "crash").mkdir(parents=True)  # or it would be refused for its files
     drive = harness.drive(root, changes=CHANGES)
     for number in (0, 2):
         drive.until_epoch(number, 4)
