@@ -26,24 +26,11 @@ from icd.results.exports.winner import NOT_CONFIRMED, SIMPLEST
 from tests.ablating import planned, study_at, told, write_student
 from tests.command import Command, one_line
 from tests.confirmed import arm, confirmation, run
-from tests.studies import Study, usual
+from tests.studies import Study
 
 EVERYTHING = ["README.md", "best.yaml", "student.onnx", "student.pt2", "student.safetensors"]
 # Nothing of icd may be imported, wherever it is installed.
 WITHOUT_ICD = "import sys\nsys.modules['icd'] = None\nimport numpy, torch\n"
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def study(root: Path) -> Study:
-    return usual(root)
 
 
 def in_another_process(code: str, folder: Path) -> None:

@@ -19,19 +19,6 @@ from tests.confirming import confirming, level, searched
 from tests.studies import Study, usual
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def study(root: Path) -> Study:
-    return usual(root)
-
-
 def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
     said = command("show", "by-hand", 1)
     assert said.code == 0, said.err

@@ -16,22 +16,9 @@ from icd.results.outcome import Outcome
 from icd.search.study import sweep_files
 from tests.command import Command, one_line
 from tests.reports import confirmation
-from tests.studies import Study, changed, usual
+from tests.studies import Study, changed
 
 CONFIRMED = ("confirmed", "chosen among", "against KD", "against iCD-KD")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def study(root: Path) -> Study:
-    return usual(root)
 
 
 def other(root: Path, **parts: Any) -> Study:

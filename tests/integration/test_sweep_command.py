@@ -18,20 +18,7 @@ from icd.config.yaml import read_yaml
 from icd.search.core.dead_terms import DeadTerm
 from icd.search.study.locks import driver_lock
 from tests.command import Command, one_line
-from tests.studies import Study, changed, usual
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def study(root: Path) -> Study:
-    return usual(root)
+from tests.studies import Study, changed
 
 
 @pytest.fixture

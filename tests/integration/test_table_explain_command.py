@@ -19,14 +19,6 @@ from tests.reports import rich
 from tests.tables import DOCUMENT, confirmed, document, searched
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
 def file(folder: Path, **parts: Any) -> Path:
     path = folder / "table.yaml"
     path.write_text(json.dumps(document_of({**DOCUMENT, **parts})))
