@@ -90,7 +90,13 @@ def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bo
     labels, configs = [arm.label for arm in plan.arms], plan.configs
     epochs = sorted({config.training.epochs for config in configs})
     left, had = len(configs) - len(plan.reused) * len(plan.members), len(plan.reused)
-    told = {"configurations": labels, "seeds": len(plan.seeds), "trainings": left, "train_on": plan.train_on}
+    told = {
+        "configurations": labels,
+        "seeds": len(plan.seeds),
+        "trainings": left,
+        "reused": had,
+        "train_on": plan.train_on,
+    }
     most = "at most " if plan.adaptive and plan.first < len(plan.seeds) else ""
     counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{left} trainings"
     shown = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])

@@ -96,10 +96,12 @@ def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     """
     from icd.results.report import write_report
     from icd.search.study.sweep_files import sweep_files_of
-    from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
+    from icd.search.study.sweep_index import REPORT_NAME, refuse_elsewhere, sweep_folder
 
     folder = sweep_folder(root, name)
     target = output or folder / REPORT_NAME
+    if output is None:
+        refuse_elsewhere(root, name)
     write_report(root, name, target)
     if output is None:
         sweep_files_of(folder).publish([REPORT_NAME])  # else 'icd sync' would put an older one in its place

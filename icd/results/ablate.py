@@ -88,7 +88,7 @@ def make_plan(
     chosen = next((record for record in searched.ordered if record.number == number), None)
     if number is None and searched.ordered:
         chosen = searched.ordered[0]
-        ledger.announce(f"no finished confirmation of {ledger.name}, so its best trial is taken apart: {chosen.number}")
+        ledger.announce(f"no confirmed winner of {ledger.name}, so its best trial is taken apart: {chosen.number}")
     if chosen is None:
         which = "no trial" if trial is None else f"trial {trial}"
         see = pasted(root_of(root), "trials", ledger.name)

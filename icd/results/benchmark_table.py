@@ -1,7 +1,7 @@
 """A table of methods: what each row reached, at what cost, how it compares on shared seeds; and the same as text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from icd.config.space import fixed_part
 from icd.config.trial import differences
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds
-from icd.results.outcome import Arm, Comparison, FailedRuns, num_judged
+from icd.results.outcome import Arm, Comparison
 from icd.results.read_outcome import compared, shown_by
 from icd.results.templating import rendered
 from icd.search.core.device_usage import device_hours
@@ -32,7 +32,6 @@ class Cell:
     """One row for one pair.
 
     Attributes:
-        counted: Values by seed as they are compared, with runs that diverged as the plan counts them.
         hours: Of training, search and confirmation, times the GPUs of a trial, or its cores where it has no GPU.
         finished: Whether nothing is left to run; a search without a complete trial has nothing to confirm.
     """
@@ -41,7 +40,6 @@ class Cell:
     column: str
     sweep: str  # where it was tuned and confirmed
     arm: Arm  # what the chosen search trial reached on the shared seeds
-    counted: Mapping[int, float] = field(default_factory=dict)
     trials: int = 0  # of the search
     hours: float = 0.0
     per: str = "CPU"  # or GPU
@@ -49,7 +47,6 @@ class Cell:
     runs: tuple[str, ...] = ()  # tag ``icd.trial`` of each in MLflow
     reported: float | None = None  # by the paper
     finished: bool = False
-    failed_runs: FailedRuns = "left-out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +69,12 @@ class Table:
     @property
     def judged(self) -> int:
         """How many comparisons have a verdict: these are the family that shares alpha."""
-        return num_judged(self.comparisons)
+        return sum(item.p is not None for item in self.comparisons)
 
     @property
     def known(self) -> int:
         """How many runs have a value."""
-        return sum(len(cell.arm.runs) for cell in self.cells)
+        return sum(cell.arm.n for cell in self.cells)
 
     @property
     def judging(self) -> dict[str, Any]:
@@ -117,8 +114,8 @@ def read_benchmark(
     """
     rows, stored = tuple(dict.fromkeys(entry.row for entry in entries)), _stored(entries, root)
     first: Mapping[str, Any] = stored[0] if stored else {"against": [], "alpha": _USUAL_ALPHA}
-    usual = [label for label in first["against"] if label in rows] or [_USUAL_BASELINE]
-    baselines = tuple(dict.fromkeys(against or [label for label in usual if label in rows])) or rows[:1]
+    usual = [label for label in first["against"] or [_USUAL_BASELINE] if label in rows]
+    baselines = tuple(dict.fromkeys(against or usual)) or rows[:1]
     for label in baselines:
         if label not in rows:
             raise UsageError(f"--against must name rows of the table, but got {label!r}; {did_you_mean(label, rows)}")
@@ -139,7 +136,7 @@ def read_benchmark(
     otherwise = tuple(dict.fromkeys(text for old in stored for text in differences(old, table.judging)))
     if otherwise and not again:
         raise StateError(
-            f"the table {name!r} was begun otherwise, and its runs are known; undo, or add --judge-again, which the "
+            f"the table {name!r} was begun otherwise, and its runs may be known; undo, or add --judge-again, which the "
             f"table will say: {'; '.join(otherwise)}"
         )
     table = replace(table, begun_otherwise=otherwise)
@@ -176,16 +173,13 @@ def _cell(entry: Entry, root: Path) -> Cell:
     found = shown_by(ledger, plan)
     arm = replace(found.arms[0], label=label)
     confirmed = plan.records(ledger.records("confirm"))
-    (own,) = plan.values(confirmed).values()
     return replace(
         cell,
         arm=arm,
-        counted={seed: value for (_, seed), value in own.items()},
         hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
         runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
         finished=found.finished,
-        failed_runs=found.failed_runs,
     )
 
 
@@ -215,7 +209,7 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
     found: list[Comparison] = []
     for column in columns:
         own = [cell for cell in cells if cell.column == column]
-        values = {(cell.row, ""): {("", seed): value for seed, value in cell.counted.items()} for cell in own}
+        values = {(cell.row, ""): {("", seed): value for seed, value in cell.arm.by_seed.items()} for cell in own}
         earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
         pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
         finished = all(cell.finished for cell in own)

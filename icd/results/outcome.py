@@ -1,6 +1,6 @@
 """What the runs of a plan show: arms, their differences, and the one record that confirmations and ablations give."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,9 +78,14 @@ class Arm(PlannedArm):
     worst_rank: float | None = None
 
     @property
+    def by_seed(self) -> dict[int, float]:
+        """Its values by seed, as they are compared."""
+        return {run.seed: run.value for run in self.runs} | dict(self.counted)
+
+    @property
     def n(self) -> int:
         """How many values it has."""
-        return len(self.runs) + len(self.counted)
+        return len(self.by_seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +122,6 @@ class Comparison:
     def interval(self) -> str:
         """Its interval in words; empty where there is none."""
         return "" if self.low is None or self.high is None else f"{signed(self.low)} to {signed(self.high)}"
-
-
-def num_judged(comparisons: Iterable[Comparison]) -> int:
-    """Count the comparisons that have a verdict."""
-    return sum(item.verdict not in ("open", "not judged") for item in comparisons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class Outcome:
     @property
     def judged(self) -> int:
         """How many comparisons have a verdict: these are the family that shares alpha."""
-        return num_judged(self.comparisons)
+        return sum(item.p is not None for item in self.comparisons)
 
     @property
     def headline(self) -> str:

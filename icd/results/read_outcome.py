@@ -16,12 +16,13 @@ from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
 from icd.search.sweep_status import plain_sweep
+from icd.text import plural
 
 
 def outcome_of(ledger: Ledger, stage: Stage) -> Outcome | None:
     """Say what the last finished confirmation or ablation shows, else the last one so far; None if none was begun."""
     plans, records = stored_plans(ledger, stage), ledger.records(stage)
-    finished = [plan for plan in plans if plan.finished(records)]
+    finished = [plan for plan in plans if _is_over(plan, records)]
     return shown_by(ledger, (finished or plans)[-1]) if plans else None
 
 
@@ -30,15 +31,22 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
     everything, plans = ledger.records(plan.stage), stored_plans(ledger, plan.stage)
     last, earlier = plans[-1], dict[int, str]()
     for other in plans[: plan.round - 1]:
-        complete = any(r.attributes["round"] == other.round and r.state == "complete" for r in everything)
+        complete = any(record.state == "complete" for record in other.records(everything))
         if other.pairs and complete:  # the one arm of a benchmark is compared with nothing here
             before = _outcome(ledger, other, everything)
             shown = sum(item.shown for item in before.comparisons)
-            said = before.headline or f"{shown} of {before.judged} comparisons show a difference."
-            earlier[other.round] = said if before.finished else "given up."
+            counted = f"{shown} of {plural(before.judged, 'comparison')} show a difference."
+            said = before.headline or (counted if plan.stage == "ablate" else "no finalist has a complete run.")
+            earlier[other.round] = said if _is_over(other, everything) else "given up."
     under_way = last.round if last.round > plan.round and not last.finished(everything) else 0
     found = replace(_outcome(ledger, plan, everything), earlier=earlier, under_way=under_way)
     return replace(found, statement=statement_of(found))
+
+
+def _is_over(plan: Plan, records: Sequence[TrialRecord]) -> bool:
+    """Whether a plan is finished, and none of its runs was given up for another round."""
+    own = plan.records(records)
+    return plan.finished(own) and all(record.attributes.get("exit_reason") != "given_up" for record in own)
 
 
 def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> Outcome:

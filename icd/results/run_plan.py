@@ -69,7 +69,7 @@ def run_plan(
         plans = stored_plans(ledger, stage)
         if plans and not any(another.values()) and not _said(asked):
             return plans[-1]
-        return begin_plan(ledger, _wanted(stage, ledger, sweep, settings.root, asked, **another), **another)
+        return begin_plan(ledger, _wanted(stage, ledger, sweep, settings.root, asked), **another)
 
     train_listed(stage, name, settings, listed, overrides)
     ledger = find(settings.root, name)
@@ -81,12 +81,10 @@ def _refuse_both(another: Mapping[str, bool]) -> None:
         raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
 
 
-def _wanted(
-    stage: Stage, ledger: Ledger, sweep: SweepConfig, root: Path, asked: Mapping[str, Any], **another: bool
-) -> Plan:
-    """Make the plan that is asked for; another round takes from the last one what is not asked."""
+def _wanted(stage: Stage, ledger: Ledger, sweep: SweepConfig, root: Path, asked: Mapping[str, Any]) -> Plan:
+    """Make the plan that is asked for; what is not asked is as in the last round."""
     make, plans = _MAKERS[stage], stored_plans(ledger, stage)
-    before = plans[-1].asked if any(another.values()) and plans and plans[-1].pairs else {}
+    before = plans[-1].asked if plans and plans[-1].pairs else {}
     taken = inspect.signature(make).parameters.keys()
     return make(ledger, sweep, root=root, **{key: before[key] for key in before.keys() & taken} | _said(asked))
 
@@ -122,7 +120,7 @@ def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Pl
     _refuse_both(another)
     taken = inspect.signature(_MAKERS[stage]).parameters.keys() - {"race", "root"}
     said = {key: value for key, value in asked.items() if key in taken}
-    plan = _wanted(stage, ledger, stored_sweep(ledger), root, said, **another)
+    plan = _wanted(stage, ledger, stored_sweep(ledger), root, said)
     return with_runs(ledger, plan) if another["keep_seeds"] else plan
 
 
@@ -154,6 +152,7 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
         "metric": found.metric,
         "statement": found.statement,
         "winner": found.winner or "",
+        "finished": found.finished,
         "test_evaluations": found.test_evaluations,
         "arms": [_facts(arm, found.alpha) for arm in found.arms],
     }

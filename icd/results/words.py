@@ -23,9 +23,7 @@ def signed(value: float) -> str:
 
 def p_text(p: float, alpha: float) -> str:
     """Write a p-value with as many digits as show on which side of alpha it is."""
-    digits = next(
-        (digits for digits in range(2, _FINEST + 1) if (float(f"{p:.{digits}g}") <= alpha) == (p <= alpha)), 2
-    )
+    digits = next((n for n in range(2, _FINEST) if (float(f"{p:.{n}g}") <= alpha) == (p <= alpha)), _FINEST)
     return f"{p:.{digits}g}"
 
 

@@ -20,7 +20,7 @@ from icd.search.run_sweep import refuse_changed_plugins
 from icd.search.session import stored_document, stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
-from icd.search.study.sweep_index import find, pasted, sweep_folder
+from icd.search.study.sweep_index import find, pasted, refuse_elsewhere, sweep_folder
 from icd.search.suggest.params_of import params_of
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
@@ -199,6 +199,7 @@ def _asked(root: Path, name: str) -> _Asked:
         rule = "the runs of 'icd confirm' and 'icd ablate' are chosen before they begin, so none is added to them"
         raise UsageError(f"{rule}; name the sweep itself: {name.partition('/')[0]}")
     ledger = find(root, name)
+    refuse_elsewhere(root, name)
     refuse_changed_plugins(name, stored_document(ledger))
     sweep = stored_sweep(ledger)
     return _Asked(root, ledger, sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.records())

@@ -58,12 +58,15 @@ def run_stage(
 
 def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -> SweepController:
     settings, attributes, configs = held.settings, ledger.attributes, listed.configs
+    records = ledger.records(listed.stage)
     chosen = {
         "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}),
         "tuned": attributes.get("tuned", {}),
-        **{name: attributes[name] for name in ("data_digest", "test_digest", "teachers") if name in attributes},
+        **{name: attributes[name] for name in ("data_digest", "teachers")},
+        # Only of runs that are there already: what was never measured may still be put right.
+        "test_digest": attributes.get("test_digest", "") if any(run.curve for run in listed.records(records)) else "",
     }
-    request = preparation(configs, sweep, settings, probe=not ledger.records(listed.stage), **chosen)
+    request = preparation(configs, sweep, settings, probe=not records, **chosen)
     prepared = held.prepare(sweep, request)
     one_thing = measured(sweep, listed.objective)
     ledger.drive()

@@ -22,7 +22,7 @@ from icd.search.executors.executor import Executor
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.executors.local.worker_process import launch_python
 from icd.search.settings import Settings, threads_of
-from icd.search.study.database import open_storage, storage_url
+from icd.search.study.database import StudyAwayError, open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import PostgresLock, sweep_lock
 from icd.search.study.sweep_files import fetch_trials, sweep_files_of
@@ -131,8 +131,10 @@ class Session:
                 self._executor.run(driver, lambda: self._tick(driver))
                 if driver.halted is not None:
                     raise driver.halted
+            except StudyAwayError:
+                raise
             except Exception:
-                with suppress(Exception):  # it may be the study that is away, full, or another driver's by now
+                with suppress(Exception):  # the study may be full, or another driver's by now
                     driver.note_stage(stopped_by=driver.stopped_by if driver.halted else "error")
                 raise
             driver.note_stage(stopped_by=driver.stopped_by)

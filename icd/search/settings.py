@@ -55,7 +55,8 @@ def preparation(
         sweep: Its resources.
         settings: How and where.
         probe: Whether each configuration is tried.
-        **chosen: What was chosen or found before: ``teacher_caches``, ``tuned``, ``data_digest``, ``teachers``.
+        **chosen: What was chosen or found before: ``teacher_caches``, ``tuned``, ``data_digest``, ``test_digest``,
+            ``teachers``.
     """
     return PreflightRequest(
         configs=[config.to_data() for config in configs],

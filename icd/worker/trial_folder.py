@@ -94,7 +94,10 @@ def continue_trial(
     """
     result_path = folder / "result.json"
     if result_path.exists():
-        return dict(json.loads(result_path.read_text()))
+        result = dict(json.loads(result_path.read_text()))
+        if result["key"] != config.key():
+            raise StateError(f"{result_path} is of another configuration; move the trial's folder away")
+        return result
     begun = begun or take_up(folder)
     rows = list(begun.rows)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icd import search
+from icd.search.study.sweep_files import SweepFiles
 from tests.command import Command, one_line
 from tests.support.short_sweeps import begun, file, signal_when
 
@@ -53,15 +54,20 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
 
 
 def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
-    command: Command, tmp_path: Path, icd_root: Path
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = icd_root / "sweeps" / "by-hand" / "trials" / "0000"
-    place.mkdir(parents=True)
-    (place / "config.yaml").write_text("student: resnet14\n")  # of something else
+    issue = SweepFiles.issue
+
+    def spoiled(files: SweepFiles, number: int, attempt: int) -> Path | None:
+        aside = issue(files, number, attempt)
+        (files.folder / "trials" / "0000" / "config.yaml").write_text("student: resnet14\n")  # of something else
+        return aside
+
     words = ["--executor", "process", "--set", "resources.retries=0"]
-    failed = command("sweep", file(tmp_path), *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepFiles, "issue", spoiled)
+        failed = command("sweep", file(tmp_path), *words)
     assert "'icd resume by-hand --retry-failed'" in one_line(failed, 4, "FAILED")
-    (place / "config.yaml").unlink()
     said = command("resume", "by-hand", "--retry-failed", "--json", *words)
     assert said.code == 0, said.err
     assert "failed trials are trained again as 2" in said.err

@@ -106,7 +106,7 @@ def test_a_table_that_is_stopped_and_killed(harness: Harness, undisturbed: Path,
     table = table_of(root, images)
     assert table == table_of(undisturbed, images)
     assert table.finished
-    assert {len(cell.counted) for cell in table.cells} == {verbs.SEEDS}
+    assert {cell.arm.n for cell in table.cells} == {verbs.SEEDS}
     for sweep in (KD, SD_KD):
         for stage in ("search", "confirm"):
             assert outcomes(root, sweep, stage) == outcomes(undisturbed, sweep, stage)

@@ -139,7 +139,8 @@ def test_a_study_whose_files_are_elsewhere_stays(
     usual(root)
     monkeypatch.setenv("ICD_STORAGE_URL", storage_url(root))
     other = tmp_path / "other"
-    for words in (("rm", "by-hand", "--yes"), ("resume", "by-hand"), ("confirm", "by-hand", "--against", "KD")):
+    changing = (("confirm", "by-hand", "--against", "KD"), ("try", "by-hand", "--set", "method.cluster_weight=8"))
+    for words in (("report", "by-hand"), ("rm", "by-hand", "--yes"), ("resume", "by-hand"), *changing):
         assert "its files are not below" in one_line(command(*words, "--root", str(other)), 5, "STATE"), words
     assert len(search.trials("by-hand", root=other)) == 6
     assert not (other / "sweeps").exists()
@@ -150,7 +151,7 @@ def test_a_study_whose_files_are_elsewhere_stays(
 def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     usual(root)
-    from icd.search.tracking.mlflow_client import UID_TAG, connect
+    from icd.search.tracking.mlflow_client import connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
     client.create_experiment("by-hand")
@@ -159,10 +160,10 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
-    client.create_experiment("by-hand", tags={UID_TAG: "another sweep's"})
+    client.create_run(client.create_experiment("by-hand"))
     usual(root)
     search.remove("by-hand", root=root, mlflow=True)
-    assert client.get_experiment_by_name("by-hand") is not None, "it is not this sweep's"
+    assert client.get_experiment_by_name("by-hand") is not None, "it holds a run that is not this sweep's"
 
 
 def contents(root: Path) -> dict[str, bytes]:

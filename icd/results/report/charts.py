@@ -78,7 +78,7 @@ def slice_chart(points: Sequence[tuple[object, float]], best: int, x_name: str, 
 def differences_chart(found: Outcome, x_name: str) -> Markup:
     """Draw each difference below the other: its interval, a dot for each seed, and the line of no difference."""
     items = [(item, item.difference) for item in found.ordered if item.difference is not None]
-    runs = {arm.label: {run.seed: run.value for run in arm.runs} | dict(arm.counted) for arm in found.arms}
+    runs = {arm.label: arm.by_seed for arm in found.arms}
     dots = [
         [value - runs[item.against][seed] for seed, value in runs[item.arm].items() if seed in runs[item.against]]
         for item, _ in items

@@ -247,7 +247,8 @@ class SweepController:
             )
         attempt = record.attempts + 1
         self.ledger.note(number, attempts=attempt)
-        self.recorder.files.issue(number, attempt)
+        if (aside := self.recorder.files.issue(number, attempt)) is not None:
+            self.announce(f"trial {number}: files that the study does not know were moved to {aside}")
         self.recorder.begin(number, members, record)
         self.running[number] = RunningTrial(attempt=attempt, epochs=members[-1].last)
         return Attempt(

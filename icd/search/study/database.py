@@ -33,6 +33,10 @@ _REFUSALS = (exc.ProgrammingError, exc.DataError, exc.IntegrityError, exc.NotSup
 _ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
+class StudyAwayError(SetupError):
+    """The database stayed away for as long as anybody waits for it."""
+
+
 def storage_url(root: Path) -> str:
     """Give the study's database: ``ICD_STORAGE_URL``, or sqlite below the root.
 
@@ -153,7 +157,7 @@ def patiently(
             if isinstance(cause, _REFUSALS) and not cause.connection_invalidated:  # as a user who may not write
                 raise SetupError(f"study database refuses: {reason}; mend that, then 'icd resume'") from error
             if time.monotonic() - started > patience_s:
-                raise SetupError(
+                raise StudyAwayError(
                     f"study database is away for {patience_s:.0f} s: {reason}; then 'icd resume'"
                 ) from error
             if failed and not said:  # a retry failed too: more than a connection that a restart has cut

@@ -52,12 +52,24 @@ class SweepFiles:
 
     # Trials
 
-    def issue(self, number: int, attempt: int) -> None:
-        """Say which attempt has a trial; older ones may publish nothing from now on."""
-        content = str(attempt).encode()
+    def issue(self, number: int, attempt: int) -> Path | None:
+        """Say which attempt has a trial; older ones may publish nothing from now on.
+
+        Before the first one nothing can be there, unless a study was put back from a copy that is older than the files.
+        They are moved aside, to the folder that is given; in a bucket they are removed.
+        """
+        content, folder, aside = str(attempt).encode(), trial_folder(self.folder, number), None
+        if attempt == 1 and self.bucket is not None:
+            for name in self.bucket.list(self._trial(number)):
+                self.bucket.forget(name)
+        if attempt == 1 and any(folder.glob("*")):
+            aside = self.folder / "unknown" / f"{folder.name}-{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            folder.rename(aside)
         write_durably(trial_folder(self.folder, number) / "attempt", content, parents=True)
         if self.bucket is not None:
             self.bucket.write(f"{self._trial(number)}/attempt", content)
+        return aside
 
     def fetch(self, attempts: Mapping[int, int], *, weights: bool = False) -> None:
         """Bring the files of trials here, as the newest attempt that the ledger knows has published them.

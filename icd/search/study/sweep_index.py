@@ -9,7 +9,7 @@ from icd.search.core.roots import root_of
 from icd.search.study.database import is_shared, open_storage, redacted, storage_url
 from icd.search.study.database_file import is_one_database
 from icd.search.study.ledger import Ledger
-from icd.storage.bucket import url_of
+from icd.storage.bucket import bucket_of, url_of
 
 REPORT_NAME = "report.html"
 
@@ -77,18 +77,22 @@ def refuse_earlier(root: Path) -> None:
 
 
 def refuse_elsewhere(root: Path, name: str) -> None:
-    """Refuse a root that has no folder of a sweep, though a database that other roots may use too knows the sweep.
+    """Refuse a root that has nothing of a sweep, though a database that other roots may use too knows the sweep.
 
     Raises:
         StateError: If its files must be below another root.
     """
-    folder, url = sweep_folder(root, name), os.environ.get("ICD_STORAGE_URL")
-    if not url or folder.exists() or url_of(root):
+    folder, url, bucket = sweep_folder(root, name), os.environ.get("ICD_STORAGE_URL"), bucket_of(root)
+    if not url or (bucket is None and folder.exists()) or (bucket is not None and bucket.list(f"sweeps/{name}")):
         return
-    if name in Ledger.names(open_storage(url, reading=True)):
+    storage = open_storage(url, reading=True)
+    Ledger.refuse_foreign(storage, name)
+    known = name in Ledger.names(storage)
+    if known and (bucket is None or any(record.attempts for record in Ledger(storage, name).records())):
+        gone = "" if bucket is not None else f"; where they are gone for good, make the folder {folder}"
         raise StateError(
-            f"sweep {name!r} is known, but its files are not below {root}: name the root that it was begun in with "
-            f"--root or ICD_ROOT; where they are gone for good, make the folder {folder}"
+            f"sweep {name!r} is known, but its files are not below {root if bucket is None else bucket.url}: name the "
+            f"root that it was begun in with --root or ICD_ROOT{gone}"
         )
 
 

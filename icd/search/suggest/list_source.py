@@ -50,6 +50,10 @@ class Listed(Protocol):
         """Every configuration that may be on the list."""
         ...
 
+    def records(self, records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
+        """Choose the runs that belong to it, those of earlier lists that it takes over too."""
+        ...
+
     def runs(self, records: Sequence[TrialRecord]) -> Sequence[FixedRun]:
         """List what is to be trained, given what was: a function of the records alone."""
         ...

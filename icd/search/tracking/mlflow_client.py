@@ -91,7 +91,7 @@ def uid_filter(uid: str) -> str:
 def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
     """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
 
-    One of its name without a tag is its own if it has its runs, or no sweep's.
+    One of its name without a tag is its own if it has its runs, or none.
     """
     found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
     if found:
@@ -99,7 +99,7 @@ def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
     named = client.get_experiment_by_name(name)
     if named is None or UID_TAG in named.tags:
         return None
-    queries = [f"tags.`{TRIAL_TAG}` LIKE '{whose}/%'" for whose in (uid, "%")]
+    queries = (f"tags.`{TRIAL_TAG}` LIKE '{uid}/%'", "")
     ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
     return named if ours or not runs else None
 

@@ -199,10 +199,11 @@ class SweepViews:
         )
 
     def _confirmed(self) -> Mapping[str, Any] | None:
-        """Give what the last confirmation found, if there was one."""
+        """Give what the last finished confirmation found, else the last one; None where there was none."""
         names = [name for name in self.attributes if name.startswith(f"{ARMS}confirm/")]
-        newest = max(names, key=lambda name: int(name.rpartition("/")[2]), default=None)
-        return self.attributes[newest] if newest is not None else None
+        names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
+        rounds = [self.attributes[name] for name in names]
+        return next((found for found in rounds if found.get("finished", True)), rounds[0] if rounds else None)
 
 
 def follow(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:

@@ -177,7 +177,7 @@ def test_only_the_winner_of_a_finished_confirmation_is_taken_apart(
         assert said == []
     else:
         assert make_plan(study.ledger, study.sweep).arms[-1].trial == 1
-        assert said == ["no finished confirmation of by-hand, so its best trial is taken apart: 1"]
+        assert said == ["no confirmed winner of by-hand, so its best trial is taken apart: 1"]
 
 
 # Reading

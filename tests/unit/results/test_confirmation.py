@@ -135,7 +135,7 @@ def made(verdict: Verdict = "better", **changes: Any) -> Outcome:
         se=0.2,
         low=0.25,
         high=1.75,
-        p=0.04,
+        p=None if verdict in ("open", "not judged") else 0.04,
         verdict=verdict,
         detectable=0.9,
     )
@@ -177,11 +177,12 @@ def test_every_verdict_has_its_sentence(verdict: Verdict) -> None:
         "no difference shown": ", 0.90 points would have been shown in four of five cases",
         "not judged": ", too few runs to know their spread",
     }.get(verdict, "")
+    judged = verdict not in ("not judged", "open")
     rate = " If there were no difference, one would be shown in 5% of such cases. " + TRUTH
     assert made(verdict).statement == (
         f"{HEADLINES[verdict]} trial 3 reaches 61.00 % top-1 on test images (sd 0.50), 2 seeds. "
-        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds, p 0.04{more}."
-        f"{'' if verdict in ('not judged', 'open') else rate}"
+        f"Against KD: +1.00 points, interval +0.25 to +1.75, 2 seeds{', p 0.04' if judged else ''}{more}."
+        f"{rate if judged else ''}"
     )
 
 

@@ -187,6 +187,22 @@ def test_a_late_worker_is_refused_in_a_folder_too(tmp_path: Path) -> None:
             publish()
 
 
+def test_files_that_the_study_does_not_know_are_out_of_the_way(tmp_path: Path, first: Machine, url: str) -> None:
+    files = SweepFiles(tmp_path / "sweeps" / "x", None)
+    result = files.folder / "trials" / "0003" / "result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    aside = files.issue(3, 1)
+    assert aside is not None
+    assert ((aside / "result.json").exists(), result.exists()) == (True, False)
+    result.touch()
+    assert files.issue(3, 2) is None
+    assert result.exists(), "what an attempt has left is the trial's"
+    Bucket(url).write(f"{RUN}/a1/result.json", b"{}")
+    first.shelf().issue(3, 1)
+    assert [*Bucket(url).list(RUN)] == [f"{RUN}/attempt"]
+
+
 def test_a_sweep_does_not_begin_on_another_ones_trials(first: Machine, second: Machine) -> None:
     second.shelf().refuse_old_trials()
     first.shelf().issue(3, 1)

@@ -18,6 +18,8 @@ from icd.config.yaml import Document, read_yaml
 from icd.errors import ConfigError, DataError, SetupError, StateError
 from icd.fields import FieldError
 from icd.results import confirm_sweep
+from icd.results.confirm import make_plan
+from icd.results.plan import begin_plan
 from icd.search import run_sweep, session
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
 from icd.search.session import _check_fit
@@ -154,6 +156,10 @@ def test_other_images_or_teachers_are_refused_at_once(
         study.ledger.note_study(data_digest=config.data.digest, teachers={teacher_name(config): "e" * 64})
     if changed == "test images":
         study.ledger.note_study(data_digest=config.data.digest, test_digest="t")
+        plan = begin_plan(study.ledger, make_plan(study.ledger, study.sweep))
+        run = plan.runs([])[0]
+        own = {"stage": "confirm", "round": 1, "arm": run.arm, "seed": run.seed, "key": "k"}
+        study.ledger.add_epoch(study.ledger.add_baseline(run.label, {}, {}, own), 1, 50.0)
     told = {
         "images": r"comparable: the images or their split \(digest d, now \w{12}\)",
         "test images": r"comparable: the test images \(digest t, now \w{12}\)",

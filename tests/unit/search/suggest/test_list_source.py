@@ -185,14 +185,14 @@ def test_a_finding_names_the_rounds_before_it_and_stands_until_the_next_one_is_f
     assert (third.found.round, third.found.under_way) == (3, 0)
     assert third.found.earlier == {1: "No difference between trial 3 and KD was shown.", 2: "given up."}
     assert third.found.statement.endswith(
-        "This is confirmation 3 of this sweep: over all of them a false difference is more likely than 5%. "
+        "This is confirmation 3 of this sweep: over all of them a false difference may be more likely than 5%. "
         "Confirmation 1: No difference between trial 3 and KD was shown. Confirmation 2: given up."
     )
 
 
 SEEN = (
     "This confirmation took over {} runs of earlier rounds, with values that were known when it was chosen: a false "
-    "difference is more likely than 5%."
+    "difference may be more likely than 5%."
 )
 
 
