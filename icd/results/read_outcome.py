@@ -46,7 +46,7 @@ def shown_by(ledger: Ledger, plan: Plan) -> Outcome:
 def _is_over(plan: Plan, records: Sequence[TrialRecord]) -> bool:
     """Whether a plan is finished, and none of its runs was given up for another round."""
     own = plan.records(records)
-    return plan.finished(own) and all(record.attributes.get("exit_reason") != "given_up" for record in own)
+    return plan.finished(own) and all(record.attributes.get("exit_reason") != "given up" for record in own)
 
 
 def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> Outcome:

@@ -203,7 +203,7 @@ class SweepViews:
         names = [name for name in self.attributes if name.startswith(f"{ARMS}confirm/")]
         names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
         rounds = [self.attributes[name] for name in names]
-        return next((found for found in rounds if found.get("finished", True)), rounds[0] if rounds else None)
+        return next((found for found in rounds if found["finished"]), rounds[0] if rounds else None)
 
 
 def follow(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:

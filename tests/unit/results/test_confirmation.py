@@ -334,6 +334,8 @@ def test_another_round_is_the_last_one_but_for_what_is_asked(
     first, second = stored_plans(hand.ledger, "confirm")
     assert (second.seeds[:3], len(second.seeds), len(second.reused)) == (first.seeds, 4, 6)
     assert second.asked == {**first.asked, "seeds": 4}
+    assert command(capsys, *where[:1], *where[2:], "--executor", "process")[0] == 5, "goes on, still untrained"
+    assert len(stored_plans(hand.ledger, "confirm")) == 2
     asked = {"anew": True, "against": ["SD-KD"]}
     other = planned("confirm", "tiny", tmp_path, asked)
     assert other.asked == {**second.asked, "against": ("SD-KD",)}

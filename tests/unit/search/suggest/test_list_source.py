@@ -205,6 +205,20 @@ def test_a_round_that_was_cut_down_while_it_was_under_way_has_no_error_rate(tmp_
     assert (found.finished, found.reused, found.comparisons[0].verdict) == (True, 6, "better")
     assert SEEN.format(6) in found.statement
     assert "one would be shown in 5%" not in found.statement
+    third = first.again(anew=True, asked={"top": 1, "seeds": 3, "against": ["KD"]})
+    third.finish_all(level)
+    assert third.found.earlier == {1: "given up.", 2: "Trial 3 is better than KD."}, "it trained nothing and was seen"
+
+
+def test_a_round_whose_last_run_was_given_up_is_no_finding(tmp_path: Path) -> None:
+    asked = {"top": 1, "seeds": 3, "against": ["KD"]}
+    first = confirming(searched(tmp_path), **asked)
+    first.finish_all(gaps(trial_3=5), most=5)
+    assert first.driver.next_attempt() is not None
+    second = first.again(anew=True, asked=asked)
+    assert (second.found.round, second.found.finished) == (2, False)
+    second.finish_all(level)
+    assert second.found.earlier == {1: "given up."}
 
 
 def first_runs(hand: Confirming, arm: str) -> tuple[Run, ...]:

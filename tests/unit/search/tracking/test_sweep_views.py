@@ -105,6 +105,7 @@ def test_each_arm_is_a_run_with_mean_spread_and_interval(tmp_path: Path) -> None
         "metric": "test/top1",
         "statement": "trial 1 is better",
         "winner": "trial 1",
+        "finished": True,
         "test_evaluations": 6,
         "arms": arms,
     }
@@ -129,6 +130,8 @@ def test_each_arm_is_a_run_with_mean_spread_and_interval(tmp_path: Path) -> None
     more = json.loads(json.dumps(found).replace("71.0", "71.25"))
     hand.ledger.note_study(**{"arms/confirm/1": more})
     assert all_of(hand)[key].mark != arm.mark
+    hand.ledger.note_study(**{"arms/confirm/2": {**found, "statement": "nothing yet", "finished": False}})
+    assert all_of(hand)[SUMMARY].tags["confirmed"] == "trial 1 is better", "the last one that is finished"
 
 
 def test_names_that_mlflow_takes() -> None:
