@@ -44,6 +44,7 @@ class Cell:
     hours: float = 0.0
     per: str = "CPU"  # or GPU
     test_evaluations: int = 0
+    test_images: int = 0  # 0 for not known
     runs: tuple[str, ...] = ()  # tag ``icd.trial`` of each in MLflow
     reported: float | None = None  # by the paper
     finished: bool = False
@@ -178,6 +179,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         arm=arm,
         hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
+        test_images=int(ledger.attributes.get("test_images", 0)),
         runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
         finished=found.finished,
     )
@@ -212,8 +214,8 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
         values = {(cell.row, ""): {("", seed): value for seed, value in cell.arm.by_seed.items()} for cell in own}
         earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
         pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
-        finished = all(cell.finished for cell in own)
-        found += compared(values, pairs, alpha=alpha, finished=finished, families=len(columns), column=column)
+        shared: Any = {"images": own[0].test_images, "families": len(columns), "column": column}
+        found += compared(values, pairs, alpha=alpha, finished=all(cell.finished for cell in own), **shared)
     return tuple(found)
 
 

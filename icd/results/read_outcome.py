@@ -10,7 +10,7 @@ from icd.config.sweep import RankName
 from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdict
 from icd.results.over_pairs import over_pairs
 from icd.results.plan import Measured, Plan, over_members, stored_plans
-from icd.results.stats import Estimate, compare, expected_maximum, simplest_within_one_se
+from icd.results.stats import Estimate, compare, expected_maximum, rounding, simplest_within_one_se
 from icd.results.templating import rendered
 from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
@@ -52,6 +52,7 @@ def _is_over(plan: Plan, records: Sequence[TrialRecord]) -> bool:
 def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> Outcome:
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
+    images = int(ledger.attributes.get("test_images", 0)) if plan.measure_on == "test" else 0
     ranks = ranks_of_arms(plan.members, values)
     arms = tuple(
         _arm(
@@ -74,7 +75,9 @@ def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> O
         alpha=plan.alpha,
         failed_runs=plan.failed_runs,
         arms=arms,
-        comparisons=compared(values, plan.pairs, plan.members, alpha=plan.alpha, finished=finished, said=said),
+        comparisons=compared(
+            values, plan.pairs, plan.members, alpha=plan.alpha, finished=finished, images=images, said=said
+        ),
         test_evaluations=sum(map(_evaluations, everything)) if plan.measure_on == "test" else 0,
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
@@ -101,16 +104,18 @@ def compared(
     alpha: float,
     finished: bool,
     families: int = 1,
+    images: int = 0,
     said: Mapping[str, float] | None = None,
     column: str = "",
 ) -> tuple[Comparison, ...]:
     """Compare arms with others; one family of ``families`` that share alpha, judged once nothing is left to run.
 
-    ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``said``
-    what the search measured for them. ``column`` names the pair in a benchmark.
+    ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``images``
+    how many were measured, ``said`` what the search measured for them. ``column`` names the pair in a benchmark.
     """
     means = over_members(values)
-    estimates = compare(means, pairs, alpha=alpha, families=families) if finished else [None] * len(pairs)
+    shared: Any = {"families": families, "floor": rounding(images)}
+    estimates = compare(means, pairs, alpha=alpha, **shared) if finished else [None] * len(pairs)
     found, said = [], said or {}
     for (one, other), estimate in zip(pairs, estimates, strict=True):
         both = {name: (values[one, name], values[other, name]) for name in members}

@@ -51,7 +51,9 @@ class Estimate(Fit):
     detectable: float  # the true difference that a repetition would show with a chance of 80 %
 
 
-def compare(values: Values, pairs: Pairs, *, alpha: float = 0.05, families: int = 1) -> list[Estimate | None]:
+def compare(
+    values: Values, pairs: Pairs, *, alpha: float = 0.05, families: int = 1, floor: float = FLOOR
+) -> list[Estimate | None]:
     """Estimate differences that are one family: with chance alpha at most, any interval misses the truth.
 
     The model is `value = cell + block + error`, fitted by least squares, with one variance for all errors, on
@@ -66,12 +68,20 @@ def compare(values: Values, pairs: Pairs, *, alpha: float = 0.05, families: int 
     Bonferroni's correction. A cell that varies less than the others needs no guard: its interval is too wide, not too
     narrow. What a block adds to all its cells changes none of this, however large it is.
 
-    A run without a value is not among them. So many ``families`` share alpha (Bonferroni). An estimate is None where a
-    cell has no value or no spread can be estimated.
+    A run without a value is not among them. So many ``families`` share alpha (Bonferroni). No spread below ``floor``
+    is believed (``rounding``). An estimate is None where a cell has no value or no spread can be estimated.
     """
-    model = _Model(values)
+    model = _Model(values, floor)
     joint = model.joint(pairs)
     return [_estimate(joint, _fit(model, pair), alpha, families) for pair in pairs]
+
+
+def rounding(images: int) -> float:
+    """Give the standard deviation that counting whole images adds to an accuracy: `(100 / N) / sqrt(12)` points.
+
+    ``FLOOR`` where that is less, or N is 0 for not known. Two runs may agree by rounding alone.
+    """
+    return max(FLOOR, 100 / images / math.sqrt(12)) if images else FLOOR
 
 
 def futile(values: Values, pairs: Pairs, *, done: int, planned: int, alpha: float = 0.05) -> list[bool]:
@@ -133,7 +143,8 @@ class _Model:
     Shape key: N values.
     """
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, floor: float = FLOOR) -> None:
+        self.floor = floor
         self.own = {cell: dict(runs) for cell, runs in values.items() if runs}
         y = np.array([value for runs in self.own.values() for value in runs.values()], dtype=float)
         blocks = list(dict.fromkeys(block for runs in values.values() for block in runs))
@@ -146,7 +157,7 @@ class _Model:
         self.maker_NN = np.eye(y.size) - design @ self.inverse @ design.T  # makes residuals of values
         self.residual_N, self.df = self.maker_NN @ y, round(float(np.trace(self.maker_NN)))
         self.squares = float(self.residual_N @ self.residual_N)
-        self.variance = max(self.squares / self.df, FLOOR**2) if self.df else math.nan
+        self.variance = max(self.squares / self.df, floor**2) if self.df else math.nan
 
     def row(self, pair: tuple[Any, Any]) -> Floats:
         """Write a difference as weights of the coefficients; blocks have none."""
@@ -173,17 +184,18 @@ def _fit(model: _Model, pair: tuple[Any, Any]) -> Fit | None:
     if model.df and is_connected and not any(_varies_more(model, cell) for cell in pair):
         se = math.sqrt(float(row @ model.inverse @ row) * model.variance)
         return Fit(_points(float(row @ model.coefficients)), se, model.df, True)
-    return _fit_alone(*(model.own[cell] for cell in pair))
+    one, other = pair
+    return _fit_alone(model.own[one], model.own[other], model.floor)
 
 
-def _fit_alone(one: Mapping[Any, float], other: Mapping[Any, float]) -> Fit | None:
+def _fit_alone(one: Mapping[Any, float], other: Mapping[Any, float], floor: float) -> Fit | None:
     """Estimate a difference by the blocks that both cells have, or by two independent means where these are too few."""
     gaps = [one[block] - other[block] for block in one if block in other]
     parts = [gaps] if len(gaps) > 1 else [[*one.values()], [-value for value in other.values()]]
     if min(map(len, parts)) < 2:
         return None
-    floor = FLOOR**2 * (3 - len(parts))
-    own = [max(float(np.var(part, ddof=1)), floor) / len(part) for part in parts]
+    least = floor**2 * (3 - len(parts))
+    own = [max(float(np.var(part, ddof=1)), least) / len(part) for part in parts]
     squared = sum(variance**2 / (len(part) - 1) for variance, part in zip(own, parts, strict=True))
     difference = sum(float(np.mean(part)) for part in parts)
     return Fit(_points(difference), math.sqrt(sum(own)), sum(own) ** 2 / squared, False)
@@ -207,7 +219,8 @@ def _varies_more(model: _Model, cell: Hashable) -> bool:
     own, other_df = float(model.residual_N[own_N] @ inverse @ model.residual_N[own_N]), model.df - own_df
     if not own_df or not other_df:
         return False
-    ratio = max(own / own_df, FLOOR**2) / max((model.squares - own) / other_df, FLOOR**2)
+    least = model.floor**2
+    ratio = max(own / own_df, least) / max((model.squares - own) / other_df, least)
     return bool(fdtrc(own_df, other_df, ratio) < _GUARD)
 
 

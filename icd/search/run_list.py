@@ -72,7 +72,7 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     ledger.drive()
     ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
     if prepared.test_digest:
-        ledger.note_study(test_digest=prepared.test_digest)
+        ledger.note_study(test_digest=prepared.test_digest, test_images=prepared.test_images)
     driver = SweepController(
         one_thing,
         SearchSpace(sweep, stored_starts(ledger)),

@@ -60,7 +60,7 @@ class _Preflight:
             for number, config in enumerate(request.configs)
         ]
         self.networks: dict[str, Network] = {}
-        self.test_digest = ""
+        self.test_digest, self.test_images = "", 0
 
     def run(self) -> PreflightResult:
         """Take all steps."""
@@ -77,6 +77,7 @@ class _Preflight:
         return PreflightResult(
             data_digest=self.digest,
             test_digest=self.test_digest,
+            test_images=self.test_images,
             data=data,
             num_classes=self.split.num_classes,
             teachers=digests,
@@ -96,7 +97,8 @@ class _Preflight:
         first, split = read_data(self.configs[0], self.folders)
         self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
         if first.data.measure_on == "test":
-            self.test_digest = split.test.open("to see whether they are those of earlier runs").digest
+            opened = split.test.open("to see whether they are those of earlier runs")
+            self.test_digest, self.test_images = opened.digest, len(opened)
         self.request.refuse_changed(self.digest, {}, self.test_digest)
         problems = {str(problem): problem for config in self.configs for problem in views_problems(config, split)}
         if problems:

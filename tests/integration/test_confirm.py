@@ -10,6 +10,7 @@ import pytest
 from icd.results.outcome import Arm
 from icd.results.run_plan import run_plan
 from icd.search.settings import Settings
+from icd.search.study.sweep_index import find
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.crash import harness as bare
 from tests.crash.served import Harness, Hold
@@ -57,6 +58,7 @@ def test_runs_stand_beside_those_of_the_search_in_mlflow(confirmed: Path) -> Non
     assert sorted(stage for _, stage, _ in rows) == ["confirm"] * RUNS + ["confirm/1"] * 3 + ["search"] * 3
     assert {status for *_, status in rows} == {"FINISHED"}
     found = held(confirmed)
+    assert find(confirmed, "crash").attributes["test_images"] == 24
     assert tags == {"winner": found.winner, "confirmed": found.statement}
     assert looks == [(2.0 * RUNS,)]
     assert groups == {("search",): 3, ("arms",): 3, **{(arm.label,): 3 for arm in found.arms}}

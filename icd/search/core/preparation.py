@@ -63,6 +63,7 @@ class PreflightResult:
 
     data_digest: str  # of the images and the split
     test_digest: str = ""  # of the test images, where they are measured
+    test_images: int = 0  # how many they are
     teachers: Mapping[str, str]  # digest by the teacher's plain document (JSON, sorted keys)
     data: str = ""  # one line about the images
     num_classes: int = 0  # for chance level

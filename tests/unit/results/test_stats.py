@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from icd.results.over_pairs import over_pairs
-from icd.results.stats import Estimate, compare, expected_maximum, futile, simplest_within_one_se
+from icd.results.stats import FLOOR, Estimate, compare, expected_maximum, futile, rounding, simplest_within_one_se
 
 Floats = NDArray[np.float64]
 NINE = [(finalist, 3 + baseline) for finalist in range(3) for baseline in range(3)]
@@ -255,3 +255,14 @@ def test_no_difference_has_no_sign() -> None:
     for pair in ((0, 1), (1, 0)):
         found = one(values, pair)
         assert f"{found.difference:+.2f}" == "+0.00"
+
+
+def test_agreement_by_rounding_is_no_small_spread() -> None:
+    """One image of 100 more on both seeds: equal gains, and next to nothing that is known of their spread."""
+    values = {"new": {1: 91.0, 2: 93.0}, "KD": {1: 90.0, 2: 92.0}}
+    (believed,) = compare(values, [("new", "KD")])
+    (found,) = compare(values, [("new", "KD")], floor=rounding(100))
+    assert believed is not None
+    assert found is not None
+    assert (believed.p < 0.01, round(found.p, 2)) == (True, 0.18)
+    assert (rounding(10_000), rounding(0)) == (FLOOR, FLOOR)
