@@ -61,10 +61,10 @@ def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials if trial.params["row"] < 2] == ["PRUNED", "PRUNED"]
 
 
-@pytest.mark.parametrize(("name", "epochs"), [("", 24), ("-e8", 8), ("-e3", 3)])
-def test_the_recorded_tables_hold_the_same_twenty_configurations(name: str, epochs: int) -> None:
+@pytest.mark.parametrize(("name", "count", "epochs"), [("", 80, 24), ("-e8", 20, 8), ("-e3", 20, 3)])
+def test_the_recorded_tables_hold_the_same_configurations(name: str, count: int, epochs: int) -> None:
     folder = Path(recorded.__file__).with_name("recordings")
     long = recorded.RecordedCurves.read(folder / "curves-digits100.json")
     own, table = long.shared(recorded.RecordedCurves.read(folder / f"curves-digits100{name}.json"))
-    assert len(own.curves) == 20
+    assert len(own.curves) == count
     assert {len(curve) for _, curve in table.curves} == {epochs}
