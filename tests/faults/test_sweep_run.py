@@ -53,6 +53,7 @@ def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Pat
     assert [record.attempts for record in search.trials("by-hand")] == [2, 1]
 
 
+@pytest.mark.usefixtures("icd_root")
 def test_a_baseline_that_failed_is_trained_once_its_cause_is_mended(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
