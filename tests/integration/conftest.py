@@ -17,12 +17,9 @@ def forked_workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root of its own, which commands use unless they are told another; everything else is at its defaults."""
-    for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ICD_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
+def root(icd_root: Path) -> Path:
+    """Call that root by the name that these tests use."""
+    return icd_root
 
 
 @pytest.fixture
