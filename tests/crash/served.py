@@ -167,7 +167,11 @@ class Hold:
             drive.until(self._reached.exists)
             yield
         finally:
-            self._hold.unlink()
+            self.release()
+
+    def release(self) -> None:
+        """Let workers go on that stand there or come there."""
+        self._hold.unlink()
 
 
 def records(root: Path) -> list[TrialRecord]:

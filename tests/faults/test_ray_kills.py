@@ -11,15 +11,40 @@ from typing import Any
 import pytest
 
 from tests.crash.harness import table, tracking_faults
-from tests.integration.ray_nodes import command_of, descendants, is_alive, started_at, wait_for
+from tests.crash.served import Hold
+from tests.integration.ray_nodes import ROOT, command_of, descendants, is_alive, started_at, wait_for
 from tests.integration.ray_sweeps import document, start
+from tests.support.plugins import write_plugin
 
 pytestmark = pytest.mark.timeout(900)
 
-EPOCHS = 240  # long enough for six kills, now that trials read their teacher from a cache
+EPOCHS = 240  # long enough that most kills find a trial in training
 TRIALS = 3
 KILLS = 4
 SEED = 5
+STANDING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, {code!r})
+from icd.worker import run_trial
+from tests.crash.harness import stand_still
+
+train = run_trial._Runs._train
+
+
+def standing(self, *given):
+    def step(epoch, step, steps):
+        if step == steps:
+            stand_still(Path({root!r}), self.attempt.context.folder.name, self.attempt.number, epoch)
+        self.step(epoch, step, steps)
+
+    return train(replace(self, step=step), *given)
+
+
+run_trial._Runs._train = standing
+"""
 
 
 def trainers(driver: int) -> list[int]:
@@ -60,7 +85,12 @@ def kill_a_worker(driver: subprocess.Popen[str], chance: random.Random, seen: se
 
 
 def test_random_kills_change_nothing(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)  # Ray starts the workers, so that only a plugin can make one stand
+    plugin.write_text(plugin.read_text() + STANDING.format(code=str(ROOT), root=str(tmp_path)))
     sweep = document(tmp_path, epochs=EPOCHS, trials=TRIALS, max_concurrent=1)
+    loss = {"cosine": {"weight": {"low": 0.5, "high": 2}}}  # a trial has the plugins that it names
+    sweep = {**sweep, "plugins": [str(plugin)], "ranges": {**sweep["ranges"], "base_loss": loss}}
+    hold = Hold(tmp_path, TRIALS - 1, EPOCHS)  # it cannot be over before the kills are
     reference = start(tmp_path / "undisturbed", sweep, "process")
     chance, seen = random.Random(SEED), set[tuple[int, str]]()
     kills: list[Any] = []
@@ -76,6 +106,7 @@ def test_random_kills_change_nothing(tmp_path: Path) -> None:
             act = kill_a_driver if of_driver else kill_a_worker
             assert act(driver, chance, seen), f"ended after {kills}: {(root / 'driver.log').read_text()}"
             kills.append((time.time(), "driver" if of_driver else "worker"))
+        hold.release()
         assert driver.wait(300) == 0, (root / "driver.log").read_text()
         assert reference.wait(300) == 0
     finally:
