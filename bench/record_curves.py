@@ -9,6 +9,11 @@ Where the folder of the first points is gone, a sweep of the others goes on from
     python bench/record_curves.py design bench/recordings/digits100.yaml 128 --skip 20 -o design.yaml
     python bench/record_curves.py table curves-digits100 --after curves-20.json -o curves-digits100.json
 
+The same design on another pair, the best of a table first; and those alone again, with other seeds:
+
+    python bench/record_curves.py design bench/recordings/digits100-wrn.yaml 128 --best TABLE:10 -o design.yaml
+    python bench/record_curves.py design ... 128 --best TABLE:10 OTHER:5 --alone --trial-seeds 1 2 3 4 -o again.yaml
+
 The design is a Sobol sequence, one dimension for each parameter of the space, also for those that not every
 configuration has. Every point is enqueued, so the sweep trains exactly these, each in the order of the sequence.
 """
@@ -51,17 +56,38 @@ class _Point:
         return float(f"{node.low + (node.high - node.low) * share:.4g}")
 
 
-def designed(sweep: SweepConfig, points: int, seed: int, skip: int = 0) -> SweepConfig:
-    """Give the sweep that trains ``points`` points of a Sobol sequence over the space of ``sweep``, less the first."""
+def designed(sweep: SweepConfig, points: int, seed: int, numbers: Sequence[int], seeds: Sequence[int]) -> SweepConfig:
+    """Give the sweep that trains some of the ``points`` points of a Sobol sequence over the space of ``sweep``.
+
+    Args:
+        sweep: What is searched.
+        points: Length of the sequence.
+        seed: Of the sequence.
+        numbers: Which points, in the order wanted.
+        seeds: Of each point's trainings.
+    """
     names = [row.name for row in dimensions(sweep.template)]
     place = {name: index for index, name in enumerate(names)}
     cube_PD = qmc.Sobol(len(names), scramble=True, rng=seed).random(points)
     runs = []
-    for number, unit_D in list(enumerate(cube_PD))[skip:]:
-        document = trial_document(sweep.template, _Point(place, unit_D))
-        changes = {part: document[part] for part in ("method", "training")}
-        runs.append(Baseline(label=f"point-{number:04d}", changes=changes))
-    return replace(sweep, enqueue=tuple(runs), budget=Budget(trials=points - skip))
+    for own in seeds:
+        for number in numbers:
+            document = trial_document(sweep.template, _Point(place, cube_PD[number]))
+            changes = {part: document[part] for part in ("method", "training")}
+            label = f"point-{number:04d}"
+            runs.append(
+                Baseline(label=f"{label}-seed-{own}", changes={**changes, "seed": own})
+                if own
+                else Baseline(label=label, changes=changes)
+            )
+    return replace(sweep, enqueue=tuple(runs), budget=Budget(trials=len(runs)))
+
+
+def best_of(table: str) -> list[int]:
+    """Give the points that ended best in a recorded table of the whole design, from ``FILE:COUNT``; best first."""
+    path, _, count = table.rpartition(":")
+    last = [row["top1"][-1] for row in json.loads(Path(path).read_text())["curves"]]
+    return sorted(range(len(last)), key=lambda number: -last[number])[: int(count)]
 
 
 def table(name: str, root: Path | None, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -86,6 +112,7 @@ def table(name: str, root: Path | None, before: Sequence[Mapping[str, Any]] = ()
                     "parameters": params_of(sweep.template, config, record.params) or {},
                     "top1": [record.curve[epoch] for epoch in sorted(record.curve)],
                     "end": record.attributes.get("exit_reason", record.state),
+                    "seed": config.seed,
                 }
             )
     return {"name": name, "metric": "val/top1", "curves": [*before, *rows]}
@@ -100,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     design.add_argument("points", type=int)
     design.add_argument("--seed", type=int, default=0)
     design.add_argument("--skip", type=int, default=0, help="points of the sequence that were recorded already")
+    design.add_argument("--best", nargs="+", default=[], metavar="TABLE:COUNT", help="points that come first")
+    design.add_argument("--alone", action="store_true", help="train no others than those")
+    design.add_argument("--trial-seeds", type=int, nargs="+", default=[0])
     recorded = verbs.add_parser("table", help="write the table of a recorded sweep")
     recorded.add_argument("name")
     recorded.add_argument("--root", type=Path)
@@ -108,7 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args(arguments)
     if given.verb == "design":
-        data = designed(read_sweep(read_yaml(given.space)), given.points, given.seed, given.skip).to_data()
+        first = [number for item in given.best for number in best_of(item)]
+        numbers = list(dict.fromkeys([*first, *([] if given.alone else range(given.skip, given.points))]))
+        sweep = read_sweep(read_yaml(given.space))
+        data = designed(sweep, given.points, given.seed, numbers, given.trial_seeds).to_data()
         given.output.write_text(yaml.safe_dump(data, sort_keys=False))
     else:
         before = json.loads(given.after.read_text())["curves"] if given.after else ()
