@@ -40,7 +40,7 @@ _SHOWN_SIZES = (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224), 
 def train(file: Path, overrides: tuple[str, ...], name: str | None, **options: Any) -> None:
     """Train the configuration in FILE; its teacher is trained first if need be.
 
-    Everything is kept in ROOT/trials/NAME. The same command again gives the same result without training.
+    Everything is kept in ROOT/trials/NAME. Once finished, the same command gives the same result without training.
     """
     from icd.cli.progress import executing
     from icd.config.checks import advice

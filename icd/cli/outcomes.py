@@ -71,13 +71,13 @@ def _cut(text: str, widest: int | None) -> str:
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.compare import specialists
+    from icd.results.compare import compare_pairs
 
-    found = specialists(root, name, others)
+    found = compare_pairs(root, name, others)
     better = "more is better" if found["direction"] == "maximize" else "less is better"
     first = f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
     last = "one seed each, chosen and measured on the same validation images: a difference is no proof"
-    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
+    headers = ["pair", "common", "own", "difference", "sweep", "trial", "trials"]
     rows = [[row[header] for header in headers] for row in found["rows"]]
     write(found, [first, *columns(headers, rows, left=["pair", "sweep"]), last], as_json=as_json)
 

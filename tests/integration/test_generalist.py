@@ -126,7 +126,7 @@ def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path:
     assert not list((tmp_path / "other").glob("*"))
 
 
-def test_the_generalist_beside_a_specialist(
+def test_the_common_setting_beside_the_own_one_of_a_pair(
     harness: Harness, undisturbed_pairs: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "root"
@@ -138,10 +138,10 @@ def test_the_generalist_beside_a_specialist(
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
     alone = sweep_index.find(root, "alone").records()
     top = max(record.values[0] for record in alone)
-    assert (small["pair"], small["generalist"], small["specialist"]) == ("small", best.members["small"], top)
-    assert small["difference"] == small["generalist"] - top
+    assert (small["pair"], small["common"], small["own"]) == ("small", best.members["small"], top)
+    assert small["difference"] == small["common"] - top
     assert (small["sweep"], small["trials"]) == ("alone", 3)
-    assert (large["pair"], large["specialist"], large["difference"]) == ("large", None, None)
+    assert (large["pair"], large["own"], large["difference"]) == ("large", None, None)
     page = command("compare", "--pairs", "crash", "alone", "--root", root)
     assert "one seed" in page.out
     assert "validation images" in page.out
