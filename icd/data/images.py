@@ -90,7 +90,7 @@ class FileImages:
     Args:
         root: Folder the names are relative to.
         names: Relative paths with forward slashes, length N.
-        sizes_N: File sizes in bytes, int64 [N]; part of the digest, so that a replaced file is noticed.
+        sizes_N: File sizes in bytes, int64 [N].
         labels_N: int64 [N].
         skipped: What was found beside them and left out, for people; empty where nothing was.
     """
@@ -122,11 +122,27 @@ class FileImages:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of relative path, size and label of each file."""
-        sha = hashlib.sha256()
-        for name, size, label in zip(self.names, self.sizes_N.tolist(), self.labels_N.tolist(), strict=True):
-            sha.update(f"{name}\0{size}\0{label}\n".encode())
+        """SHA-256 of relative path, size and label of each file, and of its bytes where ``contents`` has them.
+
+        So a file whose size no other has may be replaced by another of that size unnoticed.
+        """
+        sha, facts = hashlib.sha256(), (self.names, self.sizes_N.tolist(), self.labels_N.tolist(), self.contents)
+        for name, size, label, content in zip(*facts, strict=True):
+            sha.update(f"{name}\0{size}\0{label}\0{content}\n".encode())
         return sha.hexdigest()
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """BLAKE2b of each file that has the size of another, length N; empty for the others, which are not read.
+
+        Beyond 100,000 of those (ImageNet) no file is read, because reading all of it would take hours.
+        """
+        _, inverse_N, counts = np.unique(self.sizes_N, return_inverse=True, return_counts=True)
+        compared_N = counts[inverse_N] > 1
+        if int(compared_N.sum()) > _FULLY_COMPARED:
+            return ("",) * len(self)
+        named = zip(self.names, compared_N.tolist(), strict=True)
+        return tuple(_content_digest(self.root / name) if compared else "" for name, compared in named)
 
     def subset(self, indices: ArrayLike) -> "FileImages":
         index_n = np.asarray(indices, dtype=np.int64)
@@ -200,22 +216,13 @@ def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:
 
 
 def file_groups(files: FileImages) -> NDArray[np.int64]:
-    """Give files with the same bytes the same number: int64 [N].
-
-    Only files of equal size are read. Beyond 100,000 of those (ImageNet) nothing is read and each file is its
-    own group, because reading all of it would take hours.
-    """
-    _, inverse_N, counts = np.unique(files.sizes_N, return_inverse=True, return_counts=True)
-    compared_N = counts[inverse_N] > 1
-    if int(compared_N.sum()) > _FULLY_COMPARED:
-        return np.arange(len(files), dtype=np.int64)
-    named = zip(files.names, compared_N.tolist(), strict=True)
-    return _numbered(_content(files.root / name) if compared else name.encode() for name, compared in named)
+    """Give files with the same bytes the same number, as far as they were read: int64 [N]."""
+    return _numbered((content or name).encode() for name, content in zip(files.names, files.contents, strict=True))
 
 
-def _content(file: Path) -> bytes:
+def _content_digest(file: Path) -> str:
     try:
-        return file.read_bytes()
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); restore or remove the file") from error
 

@@ -175,7 +175,7 @@ def test_arrays_of_the_wrong_kind_are_refused() -> None:
         ArrayImages(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
 
 
-def test_file_digest_sees_names_sizes_and_labels(tmp_path: Path) -> None:
+def test_file_digest_sees_names_sizes_labels_and_the_bytes_of_files_of_one_size(tmp_path: Path) -> None:
     save_pictures(tmp_path / "a", 2, first=0)
     names = ["a/a_0.png", "a/a_1.png"]
     first = FileImages.found(tmp_path, names, [0, 1])
@@ -184,6 +184,12 @@ def test_file_digest_sees_names_sizes_and_labels(tmp_path: Path) -> None:
     replaced = FileImages.found(tmp_path, names, [0, 1])
     assert len({first.digest, relabelled.digest, replaced.digest}) == 3
     assert first.subset([1, 0]).subset([1, 0]).digest == first.digest
+    bitmaps, digests = ["a/0.bmp", "a/1.bmp"], set()
+    for shade in (7, 8):
+        for number, name in enumerate(bitmaps):
+            picture(number + shade, 50).save(tmp_path / name)
+        digests.add(FileImages.found(tmp_path, bitmaps, [0, 1]).digest)
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "flipped header"])
