@@ -5,6 +5,7 @@ Shape key:
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,11 +106,14 @@ class FileImages:
 
     @classmethod
     def found(cls, root: Path, names: Sequence[str], labels: ArrayLike, skipped: str = "") -> "FileImages":
-        """Look the files up; a missing or empty one is a ``DataError``."""
+        """Look the files up; one that is missing, empty or named in other bytes than UTF-8 is a ``DataError``."""
         sizes = []
         for name in names:
             try:
+                name.encode()
                 sizes.append((root / name).stat().st_size)
+            except UnicodeEncodeError as error:
+                raise DataError(f"{root}: file names must be UTF-8, but got {os.fsencode(name)!r}; rename it") from error
             except OSError as error:
                 raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
             if not sizes[-1]:

@@ -1,5 +1,6 @@
 import copy
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -209,12 +210,14 @@ def test_a_broken_image_is_named(tmp_path: Path, damage: str, suffix: str, monke
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+def test_files_that_are_missing_empty_or_not_named_in_utf_8_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(DataError, match=r"empty\.jpg: the image file is empty"):
         FileImages.found(tmp_path, ["empty.jpg"], [0])
     with pytest.raises(DataError, match=r"gone\.jpg: .* not there"):
         FileImages.found(tmp_path, ["gone.jpg"], [0])
+    with pytest.raises(DataError, match=r"file names must be UTF-8, but got b'a/caf\\xe9\.jpg'; rename it"):
+        FileImages.found(tmp_path, [os.fsdecode(b"a/caf\xe9.jpg")], [0])
 
 
 def test_decoding_into_memory_keeps_the_order(tmp_path: Path) -> None:
