@@ -7,7 +7,7 @@ Shape key:
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -79,7 +79,9 @@ class ArrayImages:
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
         return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages":
+    def held(
+        self, views: "ViewFamily", device: torch.device, threads: int, told: Callable[[], None] = lambda: None
+    ) -> "ArrayImages":
         """Give the same images on ``device``: they are in memory already."""
         return self.to(device)
 
@@ -170,10 +172,13 @@ class FileImages:
         rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
         raise DataError(f"{file}: {rule}; take crop_flip with resize, or resize the file")
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages | FileImages":
+    def held(
+        self, views: "ViewFamily", device: torch.device, threads: int, told: Callable[[], None] = lambda: None
+    ) -> "ArrayImages | FileImages":
         """Give the images in memory, on a device, where the views bring all to one square and there is room.
 
-        They are decoded once for all trials of this process. The pixels are those that files would show.
+        They are decoded once for all trials of this process. The pixels are those that files would show. ``told`` is
+        called after each image.
         """
         side = views.source
         if side is None:
@@ -183,14 +188,16 @@ class FileImages:
             free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
             if key not in self._held and 3 * side * side * len(self) <= min(_MOST_HELD, free // _HELD_SHARE):
                 self._held.clear()  # one copy at a time
-                self._held[key] = decoded(self, views, threads).to(device)
+                self._held[key] = decoded(self, views, threads, told).to(device)
             return self._held.get(key, self)
 
 
 ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 
 
-def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:
+def decoded(
+    files: FileImages, views: "ViewFamily", threads: int = 8, told: Callable[[], None] = lambda: None
+) -> ArrayImages:
     """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
     side = views.source
     assert side is not None, "views of each image's own size cannot be shown from memory"
@@ -200,7 +207,8 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
         images_NCHW[index] = pixels(stretched(files.source(index, views), side))
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(decode_into, range(len(files))))
+        for _ in pool.map(decode_into, range(len(files))):
+            told()
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 
 

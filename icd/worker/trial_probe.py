@@ -113,7 +113,7 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal num_steps
-        if not step:  # a cache is being filled
+        if not step:  # nothing is trained meanwhile
             return
         if execution.device.type == "cuda":
             torch.cuda.synchronize(execution.device)
