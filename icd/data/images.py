@@ -115,7 +115,8 @@ class FileImages:
                 name.encode()
                 sizes.append((root / name).stat().st_size)
             except UnicodeEncodeError as error:
-                raise DataError(f"{root}: file names must be UTF-8, but got {os.fsencode(name)!r}; rename it") from error
+                got = os.fsencode(name)
+                raise DataError(f"{root}: file names must be UTF-8, but got {got!r}; rename it") from error
             except OSError as error:
                 raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
             if not sizes[-1]:

@@ -57,9 +57,7 @@ def decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoders:
     return found
 
 
-def run_attempt(
-    tmp_path: Path, progress: Callable[[int, int, int], None] = lambda *where: None
-) -> Mapping[str, float]:
+def run_attempt(tmp_path: Path, progress: Callable[[int, int, int], None] = lambda *where: None) -> Mapping[str, float]:
     config, _ = read_data(
         read_trial(Document(TRIAL, "trial")), TrialFolders(root=tmp_path / "root", data_root=tmp_path)
     )
