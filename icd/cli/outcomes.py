@@ -238,5 +238,5 @@ def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version}")
         if not made.registered.loadable:
             lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
-    configs = [one.config for one in made.pairs.values()] or [made.config]
-    return [*lines, *(f"train it again: {train_command(config, data_root)}" for config in configs)]
+    again = (train_command(one.config, data_root, one.measure_on) for one in [*made.pairs.values()] or [made])
+    return [*lines, *(f"train it again: {command}" for command in again)]

@@ -115,7 +115,10 @@ def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path:
         assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
         card = (out / name / "README.md").read_text()
         assert found.statement in card
+        assert "icd train best.yaml --test\n" in card
         assert f"the student of the pair {name}: test/top1 {record.members[name]:.6g}, one seed" in card
+    shown = command("export", "crash", "-o", out, "--format", "pt2", "--force", "--root", confirmed_pairs)
+    assert f"train it again: icd train {out / 'large' / 'best.yaml'} --test\n" in shown.out
     refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed_pairs)
     assert "-o must be a folder" in one_line(refused, 2, "USAGE")
     root = Path(shutil.copytree(confirmed_pairs, tmp_path / "root"))
