@@ -71,13 +71,13 @@ def _cut(text: str, widest: int | None) -> str:
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.compare import specialists
+    from icd.results.compare import compare_pairs
 
-    found = specialists(root, name, others)
+    found = compare_pairs(root, name, others)
     better = "more is better" if found["direction"] == "maximize" else "less is better"
     first = f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
     last = "one seed each, chosen and measured on the same validation images: a difference is no proof"
-    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
+    headers = ["pair", "common", "own", "difference", "sweep", "trial", "trials"]
     rows = [[row[header] for header in headers] for row in found["rows"]]
     write(found, [first, *columns(headers, rows, left=["pair", "sweep"]), last], as_json=as_json)
 
@@ -238,5 +238,5 @@ def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version}")
         if not made.registered.loadable:
             lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
-    configs = [one.config for one in made.pairs.values()] or [made.config]
-    return [*lines, *(f"train it again: {train_command(config, data_root)}" for config in configs)]
+    again = (train_command(one.config, data_root, one.measure_on) for one in [*made.pairs.values()] or [made])
+    return [*lines, *(f"train it again: {command}" for command in again)]

@@ -47,7 +47,7 @@ def _tried(name: str, uri: str, shown: str, attempt: Callable[[str], str]) -> Fi
     else:
         problem = attempt(uri) if path is None or path.exists() else ""
     if problem:
-        advice = "passwords come from the environment (docs/reference/files.md); the user must own its tables"
+        advice = "passwords come from the environment (docs/reference/environment.md); the user must own its tables"
         return Finding(name, "driver", "fail", f"{shown}: {problem}", advice)
     kind = filesystem_of(path) if path is not None else ""
     if kind.startswith(_SHARED_DISKS):

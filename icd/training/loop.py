@@ -67,7 +67,8 @@ class Execution:
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
             ends the training.
-        progress: Called after every step, and with step 0 while a cache is filled for the epoch.
+        progress: Called after every step, and with step 0 while images are decoded into memory, a cache is filled for
+            the epoch, or images are measured on.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/training/engine.py),
             for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
@@ -171,9 +172,9 @@ def train(
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
-                validation = evaluate(
-                    train_step.result.eval(), evaluation_batches(config, split, val_images, execution)
-                )
+                told = partial(execution.progress, epoch, 0, num_steps)
+                val_batches = evaluation_batches(config, split, val_images, execution, told)
+                validation = evaluate(train_step.result.eval(), val_batches)
                 if not math.isfinite(validation["loss"]):
                     raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
                 metrics = {
@@ -246,7 +247,8 @@ def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> Eager
 
 def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
     """Give images as a trial's epochs show them: in memory where they fit, else as files."""
-    return images.held(config.training.augmentation, execution.device, execution.num_workers)
+    told = partial(execution.progress, 0, 0, 1)
+    return images.held(config.training.augmentation, execution.device, execution.num_workers, told)
 
 
 def train_batches(
@@ -257,9 +259,13 @@ def train_batches(
     return inputs.show(*inputs.order(epoch), config.training.batch_size)
 
 
-def evaluation_batches(config: TrialConfig, split: Split, images: ImageSet, execution: Execution) -> Iterator[Batch]:
-    """Batches of the test-time view of some images, in their own order."""
-    return EpochInputs(config, split, images, execution).show(range(len(images)), None, 256)
+def evaluation_batches(
+    config: TrialConfig, split: Split, images: ImageSet, execution: Execution, told: Callable[[], None] = lambda: None
+) -> Iterator[Batch]:
+    """Batches of the test-time view of some images, in their own order; ``told`` is called before each."""
+    for batch in EpochInputs(config, split, images, execution).show(range(len(images)), None, 256):
+        told()
+        yield batch
 
 
 def to_device(network: Network, config: TrialConfig, device: torch.device) -> Network:

@@ -311,9 +311,9 @@ class SweepController:
     def _diverged(self, result: AttemptResult) -> None:
         """Told as pruned with its finite values, or chance level, so that the sampler learns to look elsewhere."""
         if not self.ledger.record(result.number).curve:
-            chance = {"top1": 100 / self.prepared.num_classes, "top5": 500 / self.prepared.num_classes, "ece": 100.0}
-            metric = self.recorder.curve_metric.rpartition("/")[2]
-            self.ledger.add_epoch(result.number, 0, chance.get(metric, math.log(self.prepared.num_classes)))
+            classes, metric = self.prepared.num_classes, self.recorder.curve_metric.rpartition("/")[2]
+            chance = {"top1": 100 / classes, "top5": min(100.0, 500 / classes), "ece": 100.0}
+            self.ledger.add_epoch(result.number, 0, chance.get(metric, math.log(classes)))
         reason = result.reason or "a metric is not finite"
         own = self.recorder.costs(result.number)
         chance_level = 100 / self.prepared.num_classes

@@ -251,9 +251,11 @@ def test_the_recipe_exports_what_there_is(facts: Facts) -> None:
     root = facts.root_option
     assert root.startswith(" --root /")
     facts = replace(facts, root_option="")
-    assert "icd export rich -o best.yaml --unconfirmed icd train" in recipe(facts)
+    assert "icd export rich -o best.yaml --unconfirmed icd train best.yaml rich.yaml" in recipe(facts)
     assert "--unconfirmed" in recipe(replace(facts, confirmation=confirmation(finished=False)))
-    assert "icd export rich -o best.yaml icd train" in recipe(replace(facts, confirmation=confirmation()))
+    assert "icd export rich -o best.yaml icd train best.yaml --test" in recipe(
+        replace(facts, confirmation=confirmation())
+    )
     pairs = replace(facts, sweep={**facts.sweep, "pairs": ["small", "large"], "rank": "mean"})
     assert "icd export rich -o best --unconfirmed icd train best/PAIR/best.yaml" in recipe(pairs)
 

@@ -1,5 +1,6 @@
 """What the driver gives out and how it takes what comes back, with a real ledger and space."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_diverged_is_pruned_with_its_finite_values_and_never_best(tmp_path: Path
     assert winner.number == 2
     assert hand.ledger.study.best_trial.number == 2
     assert "trial 0: diverged: loss is NaN at epoch 2" in hand.said
+
+
+def test_chance_is_no_better_than_all_right(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, objective="val/top5", budget={"trials": 1})
+    hand.prepared = replace(hand.prepared, num_classes=3)
+    hand.driver = hand.drive()
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.end(attempt, "diverged", "loss is NaN at epoch 1")
+    assert [record.curve for record in hand.stored()] == [{0: 100.0}]
 
 
 def test_a_result_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
