@@ -21,6 +21,7 @@ from icd.registry import Registry
 Class = TypeVar("Class", bound=type)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}")
+TAGGED = ("base_loss", "augmentation")  # fields whose value names a dataclass of a table; no others may hold one
 _RESERVED = ("low", "high", "log", "step", "choices", "subsets_of", "name", "recipe", "arch", "train", "pretrained")
 
 
@@ -240,7 +241,7 @@ def _check_settings(what: str, name: object, cls: Any, *, needs_defaults: bool =
         raise _refusal(what, name, f"has a field whose type cannot be found: {error}") from error
     values: dict[str, object] = {}
     for field in fields(cls):
-        if rule := _type_problem(kinds[field.name]):
+        if field.name not in TAGGED and (rule := _type_problem(kinds[field.name])):
             raise _refusal(what, name, f"field {field.name!r} {rule}")
         if field.default is not MISSING:
             values[field.name] = field.default
@@ -261,14 +262,12 @@ def _type_problem(kind: Any) -> str:
         return f"needs a range, as in {hint} (icd.fields)"
     if kind is Any or isinstance(kind, TypeVar):
         return "needs a type"
-    if isinstance(kind, type) and is_dataclass(kind):
-        return ""
     if ranges_of(kind):
         return ""
     inner = [item for item in get_args(kind) if item is not Ellipsis]
     if get_origin(kind) in (list, dict, set) or not inner:
-        allowed = "a number with a range, bool, str, Literal, a tuple of these, or a base loss"
-        return "" if getattr(kind, "_is_protocol", False) else f"must be {allowed}, but is {kind!r}"
+        allowed = "a number with a range, bool, str, Literal, a tuple of these, or a base loss called base_loss"
+        return f"must be {allowed}, but is {kind!r}"
     return next(filter(None, map(_type_problem, inner)), "")
 
 

@@ -143,6 +143,8 @@ def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp
             "@dataclass(frozen=True)\nclass Mine:\n    x: list[int] = ()",
             "field 'x' must be a number with a range, bool",
         ),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: BaseLoss = KD()", "field 'x' must be a number with a range"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: KD = KD()", "or a base loss called base_loss, but is <class"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Any = 1.0", "field 'x' needs a type"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive", "field 'x' needs a default"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive = -1", "the default of x breaks its own range: x > 0"),
@@ -152,7 +154,8 @@ def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp
 def test_fields_are_checked_when_a_class_is_registered(tmp_path: Path, body: str, said: str) -> None:
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import Any\nimport icd\n"
     call = "\n    def __call__(self, student_NK, teacher_NK, labels_N): ...\n"
-    text = f"{head}from icd.fields import Positive\n{body}{call}icd.register_base_loss('mine', Mine)\n"
+    kinds = "from icd.fields import Positive\nfrom icd.losses import BaseLoss, KnowledgeDistillation as KD\n"
+    text = f"{head}{kinds}{body}{call}icd.register_base_loss('mine', Mine)\n"
     (tmp_path / "my_loss.py").write_text(text)
     assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
 
