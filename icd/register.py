@@ -18,11 +18,12 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations, field_problems, ranges_of
 from icd.registry import Registry
 
-Class = TypeVar("Class", bound=type)
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}")
+_WORDS = ("low", "high", "choices", "subsets_of", "name", "recipe")  # keys that mean something beside a field
+_RESERVED = (*_WORDS, "log", "step", "arch", "train", "pretrained")
+_OF_DATA = ("path", "val_fraction", "split_seed", "train_on", "measure_on", "options", "digest")
+_TAKEN = "has a name that files use for something else; choose another"
 TAGGED = ("base_loss", "augmentation")  # fields whose value names a dataclass of a table; no others may hold one
-_RESERVED = ("low", "high", "log", "step", "choices", "subsets_of", "name", "recipe", "arch", "train", "pretrained")
 
 
 class Added(NamedTuple):
@@ -184,6 +185,8 @@ def register_dataset(
     if not callable(load) or not list(inspect.signature(load).parameters):
         raise _refusal("data set", name, f"must be a function of a request, but got {load!r}")
     for parameter in list(inspect.signature(load).parameters.values())[1:]:
+        if parameter.name in (*_WORDS, *_OF_DATA):
+            raise _refusal("data set", name, f"option {parameter.name!r} {_TAKEN}")
         if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
             raise _refusal("data set", name, f"option {parameter.name!r} needs a type and a default")
     about = summary or (inspect.getdoc(load) or name).partition("\n")[0]
@@ -241,7 +244,8 @@ def _check_settings(what: str, name: object, cls: Any, *, needs_defaults: bool =
         raise _refusal(what, name, f"has a field whose type cannot be found: {error}") from error
     values: dict[str, object] = {}
     for field in fields(cls):
-        if field.name not in TAGGED and (rule := _type_problem(kinds[field.name])):
+        rule = "" if field.name in TAGGED else _TAKEN if field.name in _WORDS else _type_problem(kinds[field.name])
+        if rule:
             raise _refusal(what, name, f"field {field.name!r} {rule}")
         if field.default is not MISSING:
             values[field.name] = field.default
@@ -272,9 +276,7 @@ def _type_problem(kind: Any) -> str:
 
 
 def _check_call(what: str, name: str, cls: type, method: str, arguments: Sequence[str]) -> None:
-    function = cls.__dict__.get(method) or next(
-        (base.__dict__[method] for base in cls.__mro__[1:-1] if method in base.__dict__), None
-    )
+    function = next((base.__dict__[method] for base in cls.__mro__[:-1] if method in base.__dict__), None)
     given = ", ".join(arguments)
     if function is None:
         raise _refusal(what, name, f"needs a method {method}(self, {given})")

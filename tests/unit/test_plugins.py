@@ -13,9 +13,10 @@ import icd
 from icd.cli.submit import FILE_VARIABLE, read_file
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.trial import differences
+from icd.config.trial import DataConfig, differences
 from icd.config.yaml import Document, parse_yaml, read_yaml
 from icd.errors import ConfigError, StateError
+from icd.fields import annotations
 from icd.losses import BASE_LOSSES
 from icd.plugins import changed_files
 from tests.support.plugins import VALUE, sweep_document, write_plugin, write_trial
@@ -143,6 +144,8 @@ def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp
             "@dataclass(frozen=True)\nclass Mine:\n    x: list[int] = ()",
             "field 'x' must be a number with a range, bool",
         ),
+        ("@dataclass(frozen=True)\nclass Mine:\n    low: Positive = 1.0", "field 'low' has a name that files use for"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    name: str = ''", "field 'name' has a name that files use for"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: BaseLoss = KD()", "field 'x' must be a number with a range"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: KD = KD()", "or a base loss called base_loss, but is <class"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Any = 1.0", "field 'x' needs a type"),
@@ -158,6 +161,13 @@ def test_fields_are_checked_when_a_class_is_registered(tmp_path: Path, body: str
     text = f"{head}{kinds}{body}{call}icd.register_base_loss('mine', Mine)\n"
     (tmp_path / "my_loss.py").write_text(text)
     assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
+
+
+@pytest.mark.parametrize("option", ["high", *annotations(DataConfig)])
+def test_an_option_of_data_that_files_use_already(tmp_path: Path, option: str) -> None:
+    (tmp_path / "data.py").write_text(f"import icd\nicd.register_dataset('d', lambda request, {option}='': 3)")
+    told = refused(write_trial(tmp_path, ["data.py"], base_loss="kd"))
+    assert f"data set 'd' option '{option}' has a name that files use for something else; choose another" in told
 
 
 @pytest.mark.parametrize(
