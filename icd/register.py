@@ -36,7 +36,7 @@ class Added(NamedTuple):
 
 
 _COLLECTING: ContextVar[list[Added] | None] = ContextVar("collecting", default=None)
-_OUTSIDE: list[Added] = []  # registered by a module that was imported otherwise than as a plugin
+_KNOWN: list[Added] = []  # all that was registered in this process
 
 
 @contextmanager
@@ -51,8 +51,10 @@ def collecting() -> Iterator[list[Added]]:
 
 
 def added_by(module: str) -> list[Added]:
-    """Give what a module, or a module of that package, registered when something else imported it."""
-    return [added for added in _OUTSIDE if added.module == module or added.module.startswith(f"{module}.")]
+    """Give what a module and those in it registered when they were imported; of its whole package where that is none."""
+    names = module, module.partition(".")[0]
+    found = [[added for added in _KNOWN if f"{added.module}.".startswith(f"{name}.")] for name in names]
+    return found[0] or found[1]
 
 
 def register_base_loss(name: str, cls: Any = None) -> Any:
@@ -209,12 +211,12 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     added = Added(table, name, row, _caller())
     collected = _COLLECTING.get()
     if collected is None:
-        _OUTSIDE.append(added)
         table.add(name, row, added.module)
-        return
-    if any(other.table is table and other.name == name for other in collected):
+    elif any(other.table is table and other.name == name for other in collected):
         raise _refusal(table.what, name, "is registered twice by this plugin; choose another name for one of them")
-    collected.append(added)
+    else:
+        collected.append(added)
+    _KNOWN.append(added)
 
 
 def _caller() -> str:
@@ -259,15 +261,13 @@ def _check_settings(what: str, name: object, cls: Any, *, needs_defaults: bool =
 
 def _type_problem(kind: Any) -> str:
     """Say what a field's type lacks; a number needs a range, or any nonsense could be searched."""
-    if get_origin(kind) is Literal or kind in (bool, str, type(None)):
+    if get_origin(kind) is Literal or kind in (bool, str, type(None)) or ranges_of(kind):
         return ""
     if kind in (int, float):
         hint = "temperature: Positive, or Annotated[float, Range(at_least=0, at_most=1)]"
         return f"needs a range, as in {hint} (icd.fields)"
     if kind is Any or isinstance(kind, TypeVar):
         return "needs a type"
-    if ranges_of(kind):
-        return ""
     inner = [item for item in get_args(kind) if item is not Ellipsis]
     if get_origin(kind) in (list, dict, set) or not inner:
         allowed = "a number with a range, bool, str, Literal, a tuple of these, or a base loss called base_loss"

@@ -91,6 +91,26 @@ def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
         read_trial(Document(data, "trial 0"))
 
 
+@pytest.mark.parametrize(
+    ("listed", "owner"),
+    [(["losses", "more"], "losses"), (["more", "losses"], "losses"), (["", "losses"], "losses"), (["more", ""], "")],
+    ids=lambda case: ",".join(case) if isinstance(case, list) else "",
+)
+def test_modules_of_a_package_that_imports_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str], owner: str
+) -> None:
+    name = f"icd_several_{'_'.join(listed)}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("from . import losses, more\n")
+    write_plugin(tmp_path / name, "losses.py", name=f"{name}_1")
+    write_plugin(tmp_path / name, "more.py", name=f"{name}_2")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = [f"{name}.{module}".rstrip(".") for module in listed]
+    for order in (modules, modules[::-1]):  # what was imported first decides nothing
+        trial = read_trial(read_yaml(write_trial(tmp_path, order, base_loss=f"{name}_1")))
+        assert [plugin.name for plugin in trial.plugins] == [f"{name}.{owner}".rstrip(".")]
+
+
 def test_an_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plugin(tmp_path, "icd_test_entry.py", name="entered")
     info = tmp_path / "entry-1.0.dist-info"
