@@ -133,7 +133,7 @@ def rows_of(plugin: Plugin) -> list[Added]:
 
 def _of_file(path: Path) -> Plugin:
     try:
-        source = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise _refusal(f"cannot be read: {(error.strerror or 'not a file').lower()}", str(path)) from None
     except UnicodeDecodeError:
