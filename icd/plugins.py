@@ -31,7 +31,7 @@ from icd.register import Added, added_by, collecting
 from icd.text import first_change
 
 VARIABLE, GROUP = "ICD_PLUGINS", "icd.plugins"
-MAX_BYTES = 64 * 1024  # of a file; it stands in every trial's document
+MAX_BYTES, MAX_BYTES_OF_ALL = 64 * 1024, 160 * 1024  # of files; they stand in every trial's document, which has 256 KiB
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PREFIX = "icd_plugin_"
 

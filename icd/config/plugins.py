@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icd.config.document import Document
 from icd.errors import Absent, ConfigError, Problem
-from icd.plugins import Plugin, activate, ambient, place_of, resolve
+from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, place_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
 
@@ -57,6 +57,9 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
             plugin = resolve(item, Path.cwd())
             if any(other.name == plugin.name and other != plugin for other in found):
                 raise ConfigError(Problem(rule=f"another plugin is called {plugin.name}; rename one of the files"))
+            if sum(len(one.source.encode()) for one in {*found, plugin}) > MAX_BYTES_OF_ALL:
+                rule = f"all files together must not be larger than {MAX_BYTES_OF_ALL // 1024} KiB"
+                raise ConfigError(Problem(rule=f"{rule}; install some as a package, and give its name"))
             activate([*found, plugin])
             found.append(plugin)
         except ConfigError as error:

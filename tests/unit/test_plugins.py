@@ -14,7 +14,7 @@ from icd.cli.submit import FILE_VARIABLE, read_file
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.trial import DataConfig, differences
-from icd.config.yaml import Document, parse_yaml, read_yaml
+from icd.config.yaml import Document, parse_yaml, read_yaml, yaml_text
 from icd.errors import ConfigError, StateError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES
@@ -219,6 +219,21 @@ def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> Non
     assert "cannot be read: no such file" in refused(write_trial(tmp_path, ["nowhere.py"]))
     assert "must be a path such as ./my_losses.py" in refused(write_trial(tmp_path, ["my loss"]))
     assert "plugin 'my_loss' is not installed on" in refused(write_trial(tmp_path, ["my_loss"]))
+
+
+def test_whatever_the_text_of_a_plugin_says_what_a_trial_writes_can_be_read(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)
+    plugin.write_text(f"{plugin.read_text()}\nNEEDS = 'git+https://git@example.org/me/x'\n")
+    trial = read_trial(read_yaml(write_trial(tmp_path, ["my_loss.py"])))
+    assert read_trial(parse_yaml(yaml_text(trial.to_data()), "config.yaml")) == trial
+
+
+def test_files_that_are_too_large_together(tmp_path: Path) -> None:
+    for name in "abc":
+        write_plugin(tmp_path, f"{name}.py", name=name, value="0" * 60_000)
+    assert "plugins[2]: all files together must not be larger than 160 KiB; install some as a package" in refused(
+        write_trial(tmp_path, ["a.py", "b.py", "c.py"], base_loss="a")
+    )
 
 
 def test_what_no_plugin_names_is_refused(tmp_path: Path) -> None:
