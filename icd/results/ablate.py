@@ -35,6 +35,18 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
         usual = _default(CellDistillation, "cluster_temperature")
         changed[f"cluster temperature {usual:g}"] = replace(method, cluster_temperature=usual)
         changed["the authors' scale weights"] = replace(method, cluster_scale_weights=None)
+    if method.base_weight:
+        changed |= _of_base_term(method)
+    found: dict[str, TrialConfig] = {}
+    for label, other in changed.items():
+        if other != method and replace(config, method=other) not in found.values():
+            found[label] = replace(config, method=other)
+    return found
+
+
+def _of_base_term(method: CellDistillation) -> dict[str, CellDistillation]:
+    """Set one at a time what only the base term reads: the loss, its fields, and the weights of scales."""
+    changed: dict[str, CellDistillation] = {}
     if method.base_scale_weights is not None:
         changed["all cells alike in the base loss"] = replace(method, base_scale_weights=None)
     loss = method.base_loss
@@ -44,11 +56,7 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
             changed[f"{field.name} {usual:g}"] = replace(method, base_loss=replace(loss, **{field.name: usual}))  # type: ignore[type-var]
     if not isinstance(loss, KnowledgeDistillation):
         changed["base loss KD"] = replace(method, base_loss=KnowledgeDistillation())
-    found: dict[str, TrialConfig] = {}
-    for label, other in changed.items():
-        if other != method and replace(config, method=other) not in found.values():
-            found[label] = replace(config, method=other)
-    return found
+    return changed
 
 
 def complexity(config: TrialConfig) -> int:

@@ -113,6 +113,7 @@ def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
         ({**ICD, "cluster_scale_weights": [0.2, 0.2, 0.6]}, 4),
         ({**ICD, "cluster_weight": 0, "cluster_temperature": 1}, 2),
         ({**ICD, "base_scale_weights": [1, 1, 2]}, 4),
+        ({**ICD, "base_weight": 0, "base_loss": {"dkd": {"beta": 2}}, "base_scale_weights": [1, 1, 2]}, 3),
         ("DKD", 2),
         ("NKD", 1),
     ],
