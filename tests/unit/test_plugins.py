@@ -19,6 +19,7 @@ from icd.errors import ConfigError, StateError
 from icd.fields import annotations
 from icd.losses import BASE_LOSSES
 from icd.plugins import changed_files
+from tests.command import Command, one_line
 from tests.support.plugins import VALUE, sweep_document, write_plugin, write_trial
 
 
@@ -70,6 +71,16 @@ def test_plugins_of_the_environment_are_added(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("ICD_PLUGINS", str(write_plugin(tmp_path, name="from_environment")))
     trial = read_trial(read_yaml(write_trial(tmp_path, None, base_loss="from_environment")))
     assert [plugin.name for plugin in trial.plugins] == ["my_loss.py"]
+
+
+def test_the_data_of_a_teacher_may_be_a_plugin_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    read = "raise icd.errors.DataError('has been read')"
+    (tmp_path / "data.py").write_text(f"import icd\n@icd.register_dataset('d')\ndef load(request):\n    {read}\n")
+    monkeypatch.setenv("ICD_PLUGINS", str(tmp_path / "data.py"))
+    said = command("--root", tmp_path, "teacher", "train", "--arch", "resnet8", "--data", "d")
+    assert "has been read" in one_line(said, 3, "DATA")
 
 
 def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
