@@ -73,24 +73,24 @@ def resolve(item: object, folder: Path) -> Plugin:
     return Plugin(name=item, digest=_module_digest(item))
 
 
-def place_of(item: object, folder: Path) -> str:
-    """Give the path of an item that is a file; empty for others."""
+def place_of(item: object, folder: Path) -> dict[str, str]:
+    """Give the ``path`` of an item that is a file, as a document holds it; nothing for others."""
     is_file = isinstance(item, str) and (item.endswith(".py") or "/" in item)
-    return str((folder / Path(str(item)).expanduser()).resolve()) if is_file else ""
+    return {"path": str((folder / Path(str(item)).expanduser()).resolve())} if is_file else {}
 
 
-def ambient() -> list[Plugin]:
-    """Read what ``ICD_PLUGINS`` names, with paths seen from the working directory, and the entry points' modules.
+def ambient() -> dict[Plugin, dict[str, str]]:
+    """Read what ``ICD_PLUGINS`` names, seen from the working directory, and entry points, each with its place.
 
     Raises:
         ConfigError: If one of them cannot be read; it says where it was named.
     """
     named = [(VARIABLE, word.strip()) for word in re.split(r"[:,]", os.environ.get(VARIABLE, "")) if word.strip()]
     entries = sorted((point.name, point.value.partition(":")[0]) for point in entry_points(group=GROUP))
-    found = []
+    found = {}
     for where, item in [*named, *((f"entry point {name} of {GROUP}", module) for name, module in entries)]:
         try:
-            found.append(resolve(item, Path.cwd()))
+            found[resolve(item, Path.cwd())] = place_of(item, Path.cwd())
         except ConfigError as error:
             raise ConfigError([replace(problem, path=where) for problem in error.problems]) from error
     return found

@@ -39,8 +39,12 @@ def test_a_file_beside_the_configuration_is_found_and_travels_with_it(
         {"name": "my_loss.py", "digest": trial.plugins[0].digest, "source": plugin.read_text()}
     ]
     stored = json.loads(json.dumps(trial.to_data()))
-    plugin.unlink()
     monkeypatch.chdir("/")
+    (tmp_path / "stored.yaml").write_text(yaml_text(stored))
+    monkeypatch.setenv("ICD_PLUGINS", str(write_plugin(tmp_path, value="labels_N * 0.5")))
+    assert read_trial(read_yaml(tmp_path / "stored.yaml")) == trial  # whatever the file says now
+    plugin.unlink()
+    monkeypatch.delenv("ICD_PLUGINS")
     assert read_trial(Document(stored, "elsewhere")) == trial  # with no way to the file
     assert read_trial(Document(stored, "elsewhere")).key() == trial.key()
 
@@ -214,7 +218,7 @@ def test_a_name_that_cannot_be_had(tmp_path: Path, name: str, said: str) -> None
     assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
 
 
-def test_two_plugins_with_one_name(tmp_path: Path) -> None:
+def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plugin(tmp_path)
     write_plugin(tmp_path, "again.py")
     told = refused(write_trial(tmp_path, ["my_loss.py", "again.py"]))
@@ -223,6 +227,8 @@ def test_two_plugins_with_one_name(tmp_path: Path) -> None:
     write_plugin(tmp_path / "below", name="other")
     told = refused(write_trial(tmp_path, ["my_loss.py", "below/my_loss.py"]))
     assert "another plugin is called my_loss.py; rename one of the files" in told
+    monkeypatch.setenv("ICD_PLUGINS", str(tmp_path / "below" / "my_loss.py"))
+    assert "plugins[1]: another plugin is called my_loss.py" in refused(write_trial(tmp_path, ["my_loss.py"]))
 
 
 def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -272,9 +278,13 @@ def test_a_sweep_keeps_the_plugins_that_some_trial_uses(tmp_path: Path) -> None:
     assert read_sweep(Document(sweep.to_data(), "again")) == sweep
 
 
-def test_a_file_that_changed_since_is_found_by_its_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_that_changed_since_is_found_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    monkeypatch.setenv("ICD_PLUGINS", "" if listed else str(write_plugin(tmp_path)))
     write_plugin(tmp_path)
-    document = read_yaml(write_trial(tmp_path, ["my_loss.py"]))
+    document = read_yaml(write_trial(tmp_path, ["my_loss.py"] if listed else None))
     assert changed_files(document.data["plugins"]) == []
     write_plugin(tmp_path, value="labels_N * 0.5")
     (line,) = changed_files(document.data["plugins"])
