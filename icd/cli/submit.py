@@ -1,5 +1,7 @@
 """``--submit``: a verb as a job of a Ray cluster. It is sent with its file, followed, and ends with its exit code."""
 
+import base64
+import gzip
 import json
 import logging
 import os
@@ -25,7 +27,8 @@ MARK = "icd-out: "  # before each line of the verb's stdout, since a job has one
 FILE_VARIABLE = "ICD_JOB_FILE"
 _MOST = 100_000  # bytes of a file; a variable of a process has 128 KiB at most
 _RUN = f'python -m icd.cli.main "$@" | sed -u "s/^/{MARK}/"'
-_RUN_FILE = f'f=$(mktemp -d)/$0; printf %s "${FILE_VARIABLE}" > "$f"; set -- "$@" "$f"; {_RUN}'
+_UNPACK = f'printf %s "${FILE_VARIABLE}" | base64 -d | gunzip'  # Ray fills in each $NAME of a variable's text
+_RUN_FILE = f'f=$(mktemp -d)/$0; {_UNPACK} > "$f" && set -- "$@" "$f" && {_RUN}'
 _PAUSE_S, _GIVE_UP_S = 1.0, 600.0
 _TOKEN = "take its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, or unset both where it wants none"
 
@@ -97,7 +100,8 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
         text = yaml_text(plain, allow_unicode=True)
     if len(text.encode()) > _MOST:
         raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
-    return read_sweep(document).name, {FILE_VARIABLE: text}
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return read_sweep(document).name, {FILE_VARIABLE: packed}
 
 
 def entry(words: list[str], file: Path | None) -> str:

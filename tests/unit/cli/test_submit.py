@@ -1,5 +1,7 @@
 """``--submit``: a command line becomes a job, a job's log becomes stdout and stderr, its end an exit code."""
 
+import base64
+import gzip
 import os
 import shlex
 import subprocess
@@ -10,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from ray._private.utils import update_envs
 
 from icd.cli import submit
 from icd.cli.look import status
@@ -95,7 +98,8 @@ def test_a_file_travels_with_the_one_that_it_extends(tmp_path: Path) -> None:
     path.write_text("extends: base.yaml\nname: longer\ntraining: {epochs: 9}\n")
     name, variables = read_file("sweep", path, {"overrides": ()})
     assert name == "longer"
-    assert parse_yaml(variables[FILE_VARIABLE], "job").data == read_yaml(path).data
+    text = gzip.decompress(base64.b64decode(variables[FILE_VARIABLE])).decode()
+    assert parse_yaml(text, "job").data == read_yaml(path).data
 
 
 def test_a_name_is_text_whatever_it_looks_like() -> None:
@@ -105,7 +109,7 @@ def test_a_name_is_text_whatever_it_looks_like() -> None:
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
     """Run a job's command line as Ray's shell does, with a 'python' that says what it was called with."""
     fake = tmp_path / "bin" / "python"
     fake.parent.mkdir()
@@ -115,9 +119,11 @@ def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.Complet
     fake.chmod(0o755)
 
     def run(line: str, variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(fake.parent), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "ICD_SUBMIT": "http://h:1", "TMPDIR": str(tmp_path), **variables}
-        return subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, check=False)
+        monkeypatch.setenv("PATH", str(fake.parent), prepend=os.pathsep)
+        for name, value in {"ICD_SUBMIT": "http://h:1", "TMPDIR": str(tmp_path), **variables}.items():
+            monkeypatch.setenv(name, value)
+        update_envs(variables)  # as Ray does on the head
+        return subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
 
     return run
 
@@ -125,7 +131,7 @@ def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.Complet
 def test_a_job_runs_the_verb_with_the_file_as_it_was(
     tmp_path: Path, there: Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]
 ) -> None:
-    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME `x`\n"
+    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME ${UNSET_THERE} `x`\n"
     path = tmp_path / "my file.yaml"
     path.write_text(text, encoding="utf-8")
     name, variables = read_file("sweep", path, {"overrides": ("search.budget.trials=3",), "name": "other"})
