@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 MARK = "icd-out: "  # before each line of the verb's stdout, since a job has one log
 FILE_VARIABLE = "ICD_JOB_FILE"
-_MOST = 100_000  # bytes of a file; a variable of a process has 128 KiB at most
+_MOST = 100_000  # bytes of a packed file; Ray hands it on as a part of one word, which has 128 KiB at most
 _RUN = f'python -m icd.cli.main "$@" | sed -u "s/^/{MARK}/"'
 _UNPACK = f'printf %s "${FILE_VARIABLE}" | base64 -d | gunzip'  # Ray fills in each $NAME of a variable's text
 _RUN_FILE = f'f=$(mktemp -d)/$0; {_UNPACK} > "$f" && set -- "$@" "$f" && {_RUN}'
@@ -98,9 +98,10 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     text, plain = file.read_text(encoding="utf-8"), read_yaml(file).data
     if parse_yaml(text, str(file)).data != plain:  # what it extends and the text of plugins travel with it
         text = yaml_text(plain, allow_unicode=True)
-    if len(text.encode()) > _MOST:
-        raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
     packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    if len(packed) > _MOST:
+        told = f"packed (gzip, base64) it must have at most {_MOST} bytes, but got {len(packed)}"
+        raise UsageError(f"{file} is too large for a job: {told}; run it from the cluster's shared folder")
     return read_sweep(document).name, {FILE_VARIABLE: packed}
 
 

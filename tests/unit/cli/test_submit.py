@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,8 +88,10 @@ def test_a_bad_file_is_refused_here(tmp_path: Path) -> None:
         read_file("sweep", path, {"overrides": ()})
     with pytest.raises(UsageError, match="a table needs the rows to compare"):
         read_file("benchmark", QUICKSTART, {"overrides": ()})
-    path.write_text(QUICKSTART.read_text() + "# filler\n" * 20_000)
-    with pytest.raises(UsageError, match="too large for a job"):
+    path.write_text(QUICKSTART.read_text() + "# \u044f\n" * 30_000)
+    assert len(read_file("sweep", path, {"overrides": ()})[1][FILE_VARIABLE]) < 5_000, "what counts is packed"
+    path.write_text(QUICKSTART.read_text() + f"# {Random(0).randbytes(80_000).hex()}\n")
+    with pytest.raises(UsageError, match=r"it must have at most 100000 bytes, but got \d{6};"):
         read_file("sweep", path, {"overrides": ()})
 
 
