@@ -146,7 +146,7 @@ def follow(client: Any, url: str, job: str) -> int:
             info = client.get_job_info(job)  # before the log, which then holds all that an ended job wrote
             text: str = client.get_job_logs(job)
         except Exception as error:
-            if "404" in str(error):
+            if "status code 404" in str(error):
                 raise SetupError(f"{url} knows job {job} no more: {error}; try 'icd resume'") from error
             if (silent := time.monotonic() - answered) > _GIVE_UP_S:
                 told = f"has not answered for {silent / 60:.0f} minutes ({error}), and job {job} may run on"

@@ -182,7 +182,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_is_taken_apart_however_it_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     whole = f"icd: warned\n{MARK}[\n{MARK}]\n{MARK}\nkilled"
     steps: Sequence[str | Exception] = [whole[:size] for size in range(0, len(whole), 3)]
-    answers = [(step, "RUNNING", None) for step in [*steps, RuntimeError("502"), ConnectionError("gone")]]
+    gone = ConnectionError("no answer to /api/jobs/icd-sweep-x-20261201-140404-ab12")
+    answers = [(step, "RUNNING", None) for step in [*steps, RuntimeError("status code 502"), gone]]
     assert follow(Jobs(*answers, (whole, "FAILED", 5)), "http://h", "j") == 5
     assert capsys.readouterr() == ("[\n]\n\n", "icd: warned\nkilled\n")
 
