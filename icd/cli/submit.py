@@ -30,6 +30,7 @@ _RUN = f'python -m icd.cli.main "$@" | sed -u "s/^/{MARK}/"'
 _UNPACK = f'printf %s "${FILE_VARIABLE}" | base64 -d | gunzip'  # Ray fills in each $NAME of a variable's text
 _RUN_FILE = f'f=$(mktemp -d)/$0; {_UNPACK} > "$f" && set -- "$@" "$f" && {_RUN}'
 _PAUSE_S, _GIVE_UP_S = 1.0, 600.0
+_PYTHON = "'python' on the head must have icd"
 _TOKEN = "take its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, or unset both where it wants none"
 
 
@@ -158,7 +159,9 @@ def follow(client: Any, url: str, job: str) -> int:
         for line in text[before:seen].splitlines():
             click.echo(line.removeprefix(MARK), err=not line.startswith(MARK))
         if ended and info.driver_exit_code in (None, 1, 126, 127) and str(info.status) == "FAILED":  # no verb's codes
-            raise SetupError(f"job {job} could not run icd there: {info.message}; 'python' on the head must have icd")
+            lost = info.driver_exit_code is None  # of a job that ran, or of one that Ray could not start
+            what, advice = ("ended", "go on with 'icd resume'") if lost else ("could not run icd", _PYTHON)
+            raise SetupError(f"job {job} {what} there: {info.message}; {advice}")
         if ended:
             code = {"STOPPED": 143, "SUCCEEDED": 0}.get(str(info.status), info.driver_exit_code or 0)
             return code if code >= 0 else 128 - code
