@@ -112,7 +112,9 @@ def test_a_name_is_text_whatever_it_looks_like() -> None:
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
+def there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
     """Run a job's command line as Ray's shell does, with a 'python' that says what it was called with."""
     fake = tmp_path / "bin" / "python"
     fake.parent.mkdir()
