@@ -38,6 +38,8 @@ def send(url: str, context: click.Context, *, detach: bool) -> int:
     """Send the verb of a context to the cluster of a dashboard, and follow it to its exit code."""
     verb, params, url = str(context.info_name), context.params, url.rstrip("/")
     words, file = words_of(context), params.get("file")
+    if params.get("yes") is False:
+        raise UsageError(f"'icd {verb}' must have --yes with --submit: nobody answers a job's question")
     name, variables = (params.get("name"), {}) if file is None else read_file(verb, file, params)
     client = connect(url)
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name or "all")

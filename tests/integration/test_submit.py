@@ -60,6 +60,11 @@ def test_verbs_that_work_here_only_are_refused_where_jobs_are_wanted(
     assert "works on this machine only; unset it for this command: env -u ICD_SUBMIT" in said
 
 
+def test_a_job_asks_nothing(command: Command) -> None:
+    said = one_line(command("rm", "quickstart", "--submit", "http://127.0.0.1:1"), 2, "USAGE")
+    assert "'icd rm' must have --yes with --submit" in said
+
+
 def test_detach_is_for_submitting(command: Command) -> None:
     assert "--detach goes with --submit" in one_line(command("sweep", QUICKSTART, "--detach"), 2, "USAGE")
 
