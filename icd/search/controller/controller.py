@@ -174,7 +174,8 @@ class SweepController:
             self._diverged(result)
         elif result.kind == "disk":
             self._waiting.insert(0, result.number)
-            self.halted = SetupError(f"{result.reason}; trials are paused: mend that, then 'icd resume'")
+            where = f"{result.location.machine}: " if result.location is not None else ""
+            self.halted = SetupError(f"{where}{result.reason}; trials are paused: mend that, then 'icd resume'")
             self.stopped_by = "disk"
         elif result.kind in ("stopped", "preempted"):
             self._waiting.insert(0, result.number)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from icd.errors import StateError
-from icd.search.core.attempts import EpochReport, trial_folder
+from icd.search.core.attempts import EpochReport, Location, ended, trial_folder
 from icd.search.core.records import best
 from icd.search.suggest.search_source import SearchSource
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
@@ -402,12 +402,13 @@ def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> Non
     first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert first is not None
     assert second is not None
-    hand.end(first, "disk", "No space left on device")
+    full = ended(first, "disk", "No space left on device")
+    hand.driver.on_finished(replace(full, location=Location(host="n3", gpu="1", node="a1b2c3d4e5")))
     assert hand.driver.stopping
     assert not hand.epoch(second, 1)
     hand.end(second, "stopped")
     assert hand.driver.done
-    assert "No space left on device; trials are paused" in str(hand.driver.halted)
+    assert str(hand.driver.halted).startswith("host n3 (node a1b2c3d4): No space left on device; trials are paused")
     again = hand.again()
     assert [record.attributes.get("faults") for record in again.ledger.records()] == [None, None]
     assert again.finish() == [0, 1, 2, 3]
