@@ -26,6 +26,7 @@ from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampl
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
 
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
+_IN_VAIN = 10  # duplicates in a row after which draws are random: a model that nothing new reached says the same again
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
 
@@ -78,7 +79,10 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 
 
 class SteadySampler(BaseSampler):
-    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
+    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
+
+    After ten duplicates in a row it draws at random until a trial is new, so that a finite space is not left half tried.
+    """
 
     def __init__(
         self,
@@ -91,8 +95,11 @@ class SteadySampler(BaseSampler):
         self._relative: BaseSampler | None = None
         self._hooks = make(0)  # never draws
         self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
+        self._in_vain = False  # whether the trials before it were duplicates
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        last = study.get_trials(deepcopy=False)[: trial.number][-_IN_VAIN:]
+        self._in_vain = sum("twin" in other.user_attrs.get("end", ()) for other in last) == _IN_VAIN
         self._view = self._shown(study)
         self._relative = self._sampler(trial)
         return self._relative.infer_relative_search_space(self._view, trial)
@@ -135,7 +142,8 @@ class SteadySampler(BaseSampler):
         return showing(study, get)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        return self.make(draw_seed(self.seed, trial.number, name))
+        seed = draw_seed(self.seed, trial.number, name)
+        return RandomSampler(seed=seed) if self._in_vain else self.make(seed)
 
 
 class GridSampler(BaseSampler):
