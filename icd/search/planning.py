@@ -19,7 +19,7 @@ from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.samplers import drive
+from icd.search.suggest.samplers import drive, refuse_pickles
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import planned_starts
 from icd.worker.gpus import visible_gpus
@@ -68,6 +68,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
     With it the data are read, a missing teacher is trained, and a few steps of each pair of networks are timed.
     ``curves`` is a table of recorded curves to judge rungs by.
     """
+    refuse_pickles(sweep, settings.root)
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
     configs = [run.config for runs in trials_of_corners for run in runs]
@@ -184,7 +185,7 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
 def _suggestions(sweep: SweepConfig, space: SearchSpace, trials: int | None) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be, for no more than the budget allows."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
+    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1)
     for baseline in sweep.enqueue:
         ledger.add_baseline(baseline.label, {}, {}, {})
     for start in space.starts:

@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from icd.config.sweep import PrunerConfig, SamplerConfig, SweepConfig
 from icd.errors import ConfigError
+from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.optuna_internals import showing
 from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
@@ -81,7 +83,7 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 class SteadySampler(BaseSampler):
     """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
 
-    After ten duplicates in a row it draws at random until a trial is new, so that a finite space is not left half tried.
+    After ten duplicates in a row it draws at random until a trial is new, so that a finite space is tried to its end.
     """
 
     def __init__(
@@ -166,32 +168,29 @@ class GridSampler(BaseSampler):
         return self.point(study, trial)[param_name]
 
 
-def drive(
-    ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
-) -> None:
+def drive(ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``PRUNERS``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
-    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
+    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, seen=seen)
     ledger.drive(sampler, PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
 
 
-def make_sampler(
-    config: SamplerConfig,
-    seed: int,
-    points: Sequence[Mapping[str, Any]],
-    *,
-    shared_database: bool = False,
-    seen: Seen = lambda trials: trials,
-) -> BaseSampler:
-    """Make the sampler of a sweep.
+def refuse_pickles(sweep: SweepConfig, root: Path) -> None:
+    """Refuse CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
 
     Raises:
-        ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
+        ConfigError: If the study is, or would be, in such a database.
     """
+    if sweep.sampler.name == "cmaes" and is_shared(storage_url(root)):
+        raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
+
+
+def make_sampler(
+    config: SamplerConfig, seed: int, points: Sequence[Mapping[str, Any]], *, seen: Seen = lambda trials: trials
+) -> BaseSampler:
+    """Make the sampler of a sweep."""
     if config.name == "grid":
         return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
-    if config.name == "cmaes" and shared_database:
-        raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
     return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import optuna
 import pytest
 
-from icd.config.sweep import SamplerConfig
 from icd.errors import ConfigError
 from icd.search.core.attempts import Attempt
+from icd.search.planning import make_plan
+from icd.search.run_sweep import run
+from icd.search.settings import Settings
 from icd.search.study.sweep_study import OUTSIDE
-from icd.search.suggest.samplers import SteadySampler, make_sampler
-from tests.driving import Hand
+from icd.search.suggest.samplers import SteadySampler
+from tests.driving import Hand, sweep_of
 
 FLAT = {
     "scales": [1, 2],
@@ -122,9 +124,15 @@ def test_a_diverged_trial_is_never_cheap(tmp_path: Path) -> None:
     assert records[1].curve == {1: 1.5}
 
 
-def test_cmaes_is_refused_on_a_shared_database() -> None:
-    with pytest.raises(ConfigError, match="refused on a shared database; use tpe"):
-        make_sampler(SamplerConfig(name="cmaes"), 0, [], shared_database=True)
+def test_cmaes_is_refused_on_a_shared_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is made or trained; nobody listens at this address."""
+    monkeypatch.setenv("ICD_STORAGE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    sweep, document = sweep_of(ranges=FLAT, sampler={"name": "cmaes"})
+    settings = Settings(root=tmp_path / "root")
+    for act in (lambda: run(sweep, document, settings), lambda: make_plan(sweep, settings, measure=False)):
+        with pytest.raises(ConfigError, match="refused on a shared database; use tpe"):
+            act()
+    assert not settings.root.exists()
 
 
 def test_samplers_do_not_see_what_lies_outside_the_space() -> None:
