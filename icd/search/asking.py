@@ -45,7 +45,8 @@ class TryResult:
         request: Name of the request; None where a trial had the configuration before.
         label: What tables call the trial.
         base: The trial whose values stand where nothing was set.
-        searched: Whether the configuration lies in the ranges, so that the sampler learns from it.
+        searched: Whether the sampler learns from it: it lies in the ranges, and the sampler is not ``cmaes`` or
+            ``nsga2``, which learn from their own draws alone.
         driver: Who drives the sweep; None for nobody.
     """
 
@@ -175,8 +176,8 @@ def try_trial(
     params = asked.params(first, record.params)
     label = f"try {label or ', '.join(overrides)}"[:_LONGEST_LABEL]
     request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(configs), params=params or {})
-    driver = driver_of(root, name)
-    told: dict[str, Any] = {"base": record.number, "searched": params is not None, "driver": driver}
+    driver, learnt = driver_of(root, name), params is not None and asked.sweep.sampler.name not in ("cmaes", "nsga2")
+    told: dict[str, Any] = {"base": record.number, "searched": learnt, "driver": driver}
     twins = [other for other in asked.records if other.key == request.key and other.state not in _FORGOTTEN]
     if twins:
         return _result(asked, request, twins[0], new=False, **told)

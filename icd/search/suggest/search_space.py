@@ -106,7 +106,7 @@ class SearchSpace:
         return documents[0]
 
     def distributions(self, params: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Give what parameters are drawn from, so that a sampler learns from a trial that it did not propose."""
+        """Give what parameters are drawn from, so that TPE and ``gp`` learn from a trial that they did not propose."""
         asked = optuna.trial.FixedTrial(dict(params))
         self.suggest(asked)
         return asked.distributions
