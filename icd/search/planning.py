@@ -1,5 +1,7 @@
 """What a sweep would try and cost, before it starts."""
 
+import math
+import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,15 +143,16 @@ def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
     """Mean epochs of a trial that may be stopped.
 
     Successive halving lets one in ``reduction`` past each rung; hyperband shares trials among halvings that begin
-    later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
+    later and later, most to the first; the median rule is taken to stop half of the trials at ``min_epochs``.
     """
     if pruner.name == "successive_halving":
         return _halving(pruner.min_epochs, pruner.reduction, epochs)
     if pruner.name == "hyperband":
-        starts = [pruner.min_epochs]
-        while starts[-1] * pruner.reduction <= epochs:
-            starts.append(starts[-1] * pruner.reduction)
-        return sum(_halving(start, pruner.reduction, epochs) for start in starts) / len(starts)
+        first, reduction = pruner.min_epochs, pruner.reduction
+        brackets = math.floor(math.log(max(epochs, first) / first, reduction)) + 1  # rounded as Optuna does
+        shares = [math.ceil(brackets * reduction ** (left - 1) / left) for left in range(brackets, 0, -1)]
+        means = [_halving(first * reduction**bracket, reduction, epochs) for bracket in range(brackets)]
+        return sum(map(operator.mul, shares, means)) / sum(shares)
     if pruner.name == "median":
         return (min(pruner.min_epochs, epochs) + epochs) / 2
     return float(epochs)

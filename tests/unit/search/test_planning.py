@@ -25,7 +25,8 @@ def sweep(**parts: object) -> SweepConfig:
         ("none", 9.0),
         ("successive_halving", 1 + 2 / 3 + 6 / 9),  # all reach 1, a third reach 3, a ninth reach 9
         ("median", 5.0),
-        ("hyperband", ((1 + 2 / 3 + 6 / 9) + (3 + 6 / 3) + 9) / 3),  # halvings that begin at 1, 3 and 9
+        # Halvings that begin at 1, 3 and 9, with 9, 5 and 3 of 17 trials.
+        ("hyperband", (9 * (1 + 2 / 3 + 6 / 9) + 5 * (3 + 6 / 3) + 3 * 9) / 17),
     ],
 )
 def test_mean_epochs(name: str, mean: float) -> None:
