@@ -284,7 +284,8 @@ class SweepController:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
-        self.ledger.note(number, end={"reason": reason, "exit_reason": "pruned"})  # a rung is never judged again
+        end = {"reason": reason, "exit_reason": "pruned", "planned_epochs": self.running[number].epochs}
+        self.ledger.note(number, end=end)  # first, since a rung is never judged again
         self.recorder.fetch(number)
         self.ledger.tell(number, "pruned", **self.recorder.costs(number))
         self._close(number)
