@@ -94,8 +94,7 @@ class SteadySampler(BaseSampler):
         most: int | None = None,
     ) -> None:
         self.make, self.seed, self.seen, self.most = make, seed, seen, most
-        self._relative: BaseSampler | None = None
-        self._hooks = make(0)  # never draws
+        self._relative = self._hooks = make(0)  # never draws
         self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
         self._in_vain = False  # whether the trials before it were duplicates
 
@@ -109,8 +108,7 @@ class SteadySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        sampler = self._relative or self._sampler(trial)
-        return sampler.sample_relative(self._view or self._shown(study), trial, search_space)
+        return self._relative.sample_relative(self._view or self._shown(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -148,24 +146,18 @@ class SteadySampler(BaseSampler):
         return RandomSampler(seed=seed) if self._in_vain else self.make(seed)
 
 
-class GridSampler(BaseSampler):
+class GridSampler(RandomSampler):
     """Gives the points of a finite space in order: the n-th sampled trial is the n-th point."""
 
-    def __init__(self, point: Callable[[Study, FrozenTrial], Mapping[str, Any]]) -> None:
-        self.point = point
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
+    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.points = points
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self.point(study, trial)[param_name]
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        return self.points[sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)][param_name]
 
 
 def drive(ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int) -> None:
@@ -190,15 +182,10 @@ def make_sampler(
 ) -> BaseSampler:
     """Make the sampler of a sweep."""
     if config.name == "grid":
-        return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
+        return GridSampler(points)
     return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
 
 
 def draw_seed(seed: int, number: int, name: str = "") -> int:
     """Mix (sweep seed, trial number, purpose) into 32 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
-
-
-def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
-    earlier = study.get_trials(deepcopy=False)[: trial.number]
-    return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)
