@@ -278,7 +278,8 @@ def _asked(found: "TryResult", resume: str) -> list[str]:
         lines = [f"{trial} ({found.label})"]
     lines.append(f"what is not set is that of trial {found.base}")
     if not found.searched:
-        lines.append("it lies outside the ranges of the sweep, so the sampler does not learn from it")
+        why = "it lies outside the ranges, or the sampler (cmaes, nsga2) learns from its own draws alone"
+        lines.append(f"the sampler does not learn from it: {why}")
     return lines
 
 

@@ -199,7 +199,8 @@ class SweepController:
         ended = []
         for record in self.ledger.records(self.source.stage):
             if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
-                self.ledger.tell(record.number, "pruned")  # by now the pruner may judge otherwise
+                costs = {} if "seconds" in record.attributes else self.recorder.costs(record.number)
+                self.ledger.tell(record.number, "pruned", **costs)  # by now the pruner may judge otherwise
                 record = self.ledger.record(record.number)
             self._budget.spend(record)
             if not self.source.restore(record):
@@ -284,8 +285,10 @@ class SweepController:
             if record.would_stop_at is None:
                 self.ledger.note(number, would_stop_at=epoch)
             return True
+        end = {"reason": reason, "exit_reason": "pruned", "planned_epochs": self.running[number].epochs}
+        self.ledger.note(number, end=end)  # first, since a rung is never judged again
         self.recorder.fetch(number)
-        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self.recorder.costs(number))
+        self.ledger.tell(number, "pruned", **self.recorder.costs(number))
         self._close(number)
         return False
 

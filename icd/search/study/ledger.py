@@ -318,15 +318,15 @@ class Ledger:
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
 
-        A pruned trial's value is that of its last epoch. Without attributes those are kept that a killed driver noted
-        before it could commit the end.
+        A pruned trial's value is that of its last epoch. Attributes are added to those that a driver noted as ``end``
+        before, and was perhaps killed.
         """
         study = self._study_of(number)
         trial = study.trial(number)
         if trial.state.is_finished():
             return
         if attributes:
-            self.note(number, end=attributes)
+            self.note(number, end={**trial.user_attrs.get("end", {}), **attributes})
         told = list(values) if values is not None else None
         if state == "pruned" and trial.intermediate_values and (study.first or len(self.study.directions) == 1):
             told = [trial.intermediate_values[max(trial.intermediate_values)]]

@@ -254,7 +254,7 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     for record in pruned:
         assert not record.control
         assert record.reason == f"pruned at epoch {max(record.curve)}"
-        assert max(record.curve) < EPOCHS
+        assert max(record.curve) < EPOCHS == record.attributes["planned_epochs"]
     for record in warned:
         assert record.control
         assert record.state == "complete"

@@ -368,18 +368,30 @@ def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path)
     ]
 
 
-def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(tmp_path: Path) -> None:
-    hand = Hand(tmp_path)
-    attempt = hand.driver.next_attempt()
-    assert attempt is not None
-    hand.epoch(attempt, 1, 51.0)
-    hand.ledger.note(0, end={"reason": "pruned at epoch 1", "exit_reason": "pruned", "seconds": 10.0})
-    again = hand.again()
-    (record,) = again.stored()
+@pytest.mark.parametrize("cut", ["fetch", "costs"])
+def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """Asked again after the kill, successive halving would let it pass the rung that it had judged."""
+    pruner = {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0}
+    hand = Hand(tmp_path, pruner=pruner)
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
+    assert first is not None
+    assert second is not None
+    hand.train(first)
+
+    def die(number: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hand.driver.recorder, cut, die)
+    with pytest.raises(KeyboardInterrupt):
+        hand.epoch(second, 1, 20.0)
+    again = hand.again(pruner=pruner)
+    record = again.stored()[1]
     assert (record.state, record.reason, record.attributes["seconds"]) == ("pruned", "pruned at epoch 1", 10.0)
     attempt = again.driver.next_attempt()
     assert attempt is not None
-    assert attempt.number == 1
+    assert attempt.number == 2
     again.close()
 
 
