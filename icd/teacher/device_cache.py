@@ -10,7 +10,6 @@ Shape key:
 
 import logging
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor
 
 from icd.data.loader import Numbers
-from icd.errors import CheckpointError
 from icd.teacher.cache_block import Block, BlockSpec
 from icd.teacher.cached_outputs import CachedOutputs
 from icd.training.cached_teacher import Show
@@ -110,12 +108,7 @@ class DeviceCache:
 
     def _read(self, slots_N: Numbers) -> None:
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
-            new_n = slots_N[~block.missing(slots_N)]
-            if self.whole:
-                new_n = new_n[~mirror.is_filled_S[new_n]]
-            with suppress(CheckpointError):  # a damaged entry: the upload says so
-                for first in range(0, len(new_n), _CHUNK):
-                    block.read(new_n[first : first + _CHUNK])
+            block.missing(slots_N[~mirror.is_filled_S[slots_N]] if self.whole else slots_N)
 
     def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
         lacking = np.flatnonzero(self.cache.missing(slots_n))
