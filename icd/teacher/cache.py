@@ -72,8 +72,12 @@ def plan_cache(
     folder: Path,
     budget_gb: float = BUDGET_GB,
     alone: bool = False,
+    chosen: bool = False,
 ) -> CachePlan:
     """Choose one that was begun, else by size: the smaller of full and stream that fits the budget and the disk.
+
+    Trials may lie between those given, and shall need no other blocks: ``auto`` takes ``full`` for one family of views
+    alone, and ``stream`` for one number of epochs besides.
 
     Args:
         configs: Trials of one teacher that will use it, their digests known; those that need features run live.
@@ -82,6 +86,7 @@ def plan_cache(
         folder: Of all teacher caches.
         budget_gb: What a cache may take.
         alone: Whether this is one trial and no other will use it.
+        chosen: Whether ``mode`` was chosen before. Then room is not asked for; a full disk ends the trial that writes.
 
     Raises:
         ConfigError: If the mode asked for cannot hold what the method needs.
@@ -96,30 +101,32 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", specs=(), reason="as asked")
     full, stream = (_plan(suited, split, kind) for kind in ("full", "stream"))
+    # A stream's sequence ends with its number of epochs; its seeds are all known.
+    bounded = [plan for plan in (full, stream) if len({(s.views, (s.sequence or (0,))[-1]) for s in plan.specs}) == 1]
     sizes = f"full {size_text(full.num_bytes)}, stream {size_text(stream.num_bytes)}"
     if mode != "auto":
         asked = full if mode == "full" else stream
         room = _room(folder, asked.specs, budget_gb)
-        if asked.num_bytes > room:
-            needed = size_text(asked.num_bytes)
-            raise SetupError(
-                f"--teacher-cache {mode} needs {needed}, but got {size_text(room)} of budget and disk; {sizes}"
-            )
-        return replace(asked, reason=f"as asked; {sizes}")
-    for plan in (full, stream):  # what was begun, or built ahead, is used whatever a new one would be
-        begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
-        if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+        if asked.num_bytes > room and not chosen:
+            needed, got = size_text(asked.num_bytes), size_text(room)
+            raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {got} of budget and disk; {sizes}")
+        more = "" if asked in bounded else ", and more for trials with other views or epochs"
+        return replace(asked, reason=f"{'as before' if chosen else 'as asked'}; {sizes}{more}")
+    fitting = [plan for plan in bounded if plan.num_bytes <= _room(folder, plan.specs, budget_gb)]
+    for plan in fitting:  # what was begun, or built ahead, is used whatever a new one would be
+        if all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs):
             return replace(plan, reason=f"it was begun before; {sizes}")
-    if alone and _saved_share(suited[0]) < _WORTH_IT:
-        reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
-        return CachePlan(mode="off", specs=(), reason=reason)
+    if alone and (saved := _saved_share(suited[0])) < _WORTH_IT:
+        return CachePlan(mode="off", specs=(), reason=f"one trial alone meets only {saved:.0%} of its views again")
     # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
     trials = Counter(config.seed for config in suited)
     shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
-    for plan in sorted([full, stream] if shared else [full], key=lambda plan: plan.num_bytes):
-        if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+    for plan in sorted(fitting, key=lambda plan: plan.num_bytes):
+        if plan.mode == "full" or shared:
             return replace(plan, reason=sizes)
-    return CachePlan(mode="off", specs=(), reason=f"{size_text(_room(folder, (), budget_gb))} are too little; {sizes}")
+    too_little = f"{size_text(_room(folder, (), budget_gb))} are too little"
+    reason = too_little if bounded else "views differ, and each family would take a cache of its own"
+    return CachePlan(mode="off", specs=(), reason=f"{reason}; {sizes}")
 
 
 def suits(config: TrialConfig) -> bool:
@@ -272,12 +279,9 @@ def _saved_share(config: TrialConfig) -> float:
 
 def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
     """Bytes that a cache may have in the end: the budget, and what the disk has left beside what it has already."""
-    own = sum(
-        512 * file.stat().st_blocks for spec in specs for file in block_folder(folder, spec).glob("*") if file.is_file()
-    )
-    above = folder
-    while not above.exists():
-        above = above.parent
+    files = (file for spec in specs for file in block_folder(folder, spec).glob("*"))
+    own = sum(512 * file.stat().st_blocks for file in files if file.is_file())
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return int(min(budget_gb * 1e9, shutil.disk_usage(above).free - _RESERVE + own))
 
 

@@ -156,7 +156,9 @@ class _Preflight:
         ]
         mode = cache_mode(request, name, its_own)
         shown, folder = for_training(self.split, self.train_on), self.folders.teacher_cache
-        plan = plan_cache(its_own, shown, mode, folder=folder, budget_gb=request.teacher_cache_gb)
+        sharing = {teacher_name(config) for config in self.configs if suits(config)}
+        budget_gb, chosen = request.teacher_cache_gb / max(1, len(sharing)), mode != request.teacher_cache
+        plan = plan_cache(its_own, shown, mode, folder=folder, budget_gb=budget_gb, chosen=chosen)
         self.say(summary(plan))
         return plan.mode
 

@@ -30,7 +30,7 @@ from icd.teacher.cache_builder import build
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.worker.preflight import cache_mode
-from icd.worker.trial_inputs import TrialFolders
+from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
 from tests.tiny import images, views
 
 DATA = {"name": "npz", "path": "tiny.npz"}
@@ -347,6 +347,30 @@ def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> Non
     assert "too little; full 818 kB, stream 32.7 kB" in line
 
 
+def test_a_cache_for_trials_that_lie_between_those_given_has_no_other_blocks(split: Split, tmp_path: Path) -> None:
+    """Both ends of a range of epochs or of a field of the views stand for any number of values."""
+    magnitudes = [{"rand_augment": {"size": 16, "pad": 2, "magnitude": magnitude}} for magnitude in (0, 20)]
+    few, many = (config_of(epochs=2, augmentation=views) for views in magnitudes)
+    assert chosen(few, split, tmp_path)[0] == "stream"
+    mode, line = chosen(few, split, tmp_path, many)
+    assert (mode, "views differ, and each family would take a cache of its own" in line) == ("off", True)
+    ends = config_of(epochs=2), config_of(epochs=3)
+    assert chosen(ends[0], split, tmp_path, ends[1])[0] == "full", "the smaller stream would be one of many"
+    assert "; full 818 kB, stream 81.8 kB" in chosen(ends[0], split, tmp_path, ends[1], budget_gb=0.0005)[1]
+    line = chosen(ends[0], split, tmp_path, ends[1], mode="stream", budget_gb=0.0005)[1]
+    assert "(as asked; full 818 kB, stream 81.8 kB, and more for trials with other views or epochs)" in line
+
+
+def test_what_was_chosen_for_a_sweep_is_not_asked_room_for_again(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9 + 1))
+    with pytest.raises(SetupError, match="--teacher-cache full needs 818 kB, but got 1 bytes"):
+        chosen(config_of(), split, tmp_path, mode="full")
+    with open_teacher_cache(config_of(), split, teacher, TrialFolders(root=tmp_path), "full") as cache:
+        assert cache is not None
+
+
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
     mode, line = chosen(config_of(epochs=2), split, tmp_path, alone=True)
     assert (mode, "of its views again" in line) == ("off", True)
@@ -377,8 +401,6 @@ def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
     assert mode(fresh) == "stream"
     assert mode(replace(fresh, teacher_caches={name: "off"})) == "off"
     assert mode(replace(fresh, teacher_caches={name: "off"}, teacher_cache="full")) == "full"
-    with pytest.raises(SetupError, match="--teacher-cache stream needs"):
-        mode(replace(fresh, teacher_caches={name: "stream"}, teacher_cache_gb=1e-6))
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import read_yaml
+from icd.errors import SetupError
+from icd.search.core.preparation import PreflightRequest
+from icd.search.suggest.search_space import SearchSpace
+from icd.worker.preflight import run_preflight
 from tests.command import Command
 from tests.documents import document_of
 from tests.tiny import views, write_images
@@ -100,6 +106,22 @@ def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, trial: di
     assert sorted((row["side"], row["from_map"]) for row in caches(command)) == [(3, True), (4, False)]
     assert all(row["filled"] == row["slots"] for row in caches(command))
     assert said.err.count("the teacher was run on 100 images") == 1, "one forward fills both"
+
+
+def test_teachers_of_several_pairs_share_the_budget(
+    command: Command, trial: dict[str, Any], tmp_path: Path, root: Path
+) -> None:
+    other = {**trial["teacher"], "arch": "resnet14"}
+    pairs = [{"name": str(n), "teacher": own, "student": "resnet8"} for n, own in enumerate((trial["teacher"], other))]
+    sweep = {**trial, "name": "s", "teacher": None, "student": None, "pairs": pairs, "budget": {"trials": 3}}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(json.dumps(document_of({**sweep, "ranges": {"cluster_weight": {"low": 1, "high": 8}}})))
+    asked = ("--teacher-cache", "full", "--teacher-cache-gb", "0.0001")
+    assert "but got 50 kB of budget" in command("teacher", "cache", "build", str(path), *asked).err
+    configs = [config.to_data() for config in SearchSpace(read_sweep(read_yaml(path, ()))).extremes()]
+    request = PreflightRequest(configs=configs, root=str(root), teacher_cache="full", teacher_cache_gb=0.0001)
+    with pytest.raises(SetupError, match="but got 50 kB of budget"):
+        run_preflight(request, print, lambda: False)
 
 
 def test_what_cannot_be(command: Command, file: Path) -> None:
