@@ -30,9 +30,9 @@ from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import MODELS, Network, feature_size
 from icd.plugins import Plugin
+from icd.teacher import device_cache
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
-from icd.teacher.device_cache import DeviceCache
 from icd.text import size_text
 from icd.training.kernels import products
 
@@ -148,10 +148,11 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
     shown, plugin = plain_data(training.augmentation), views.VIEW_FAMILIES.owner_of(type(training.augmentation))
     family = json.dumps(shown | ({"plugin": plugin.digest} if isinstance(plugin, Plugin) else {}), sort_keys=True)
-    builder = MODELS.owner(teacher.arch)  # equal weights in another forward give other answers
+    # Equal weights in another forward give other answers.
+    builder, network = MODELS.owner(teacher.arch), f"{teacher.digest}:{teacher.arch}:{teacher.stem}"
     return tuple(
         BlockSpec(
-            teacher=f"{teacher.digest}:{builder.digest}" if isinstance(builder, Plugin) else teacher.digest,
+            teacher=f"{network}:{builder.digest}" if isinstance(builder, Plugin) else network,
             data=pixels,
             views=family,
             num_images=len(split.train),
@@ -216,9 +217,9 @@ class TeacherCache:
             parts.append((block.spec, rows_BRK.to(torch.float16).float(), verdicts_BV))
         return CachedOutputs(parts)
 
-    def on_device(self, device: torch.device, num_shown: int) -> DeviceCache:
+    def on_device(self, device: torch.device, num_shown: int) -> device_cache.DeviceCache:
         """Give the same answers from a device's memory, for epochs of so many images."""
-        return DeviceCache(self, device, num_shown)
+        return device_cache.DeviceCache(self, device, num_shown)
 
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
@@ -261,8 +262,11 @@ class TeacherCache:
 
 
 def open_cache(plan: CachePlan, config: TrialConfig, teacher: Network | None, folder: Path) -> TeacherCache | None:
-    """Open the cache that was planned, None for ``off``."""
-    return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher)
+    """Open the cache that was planned; None for ``off``, and no mirror of earlier trials' takes memory then."""
+    if teacher is None or plan.mode == "off":
+        device_cache.mirrors.clear()
+        return None
+    return TeacherCache(folder, plan, config, teacher)
 
 
 def found_caches(folder: Path) -> list[Path]:

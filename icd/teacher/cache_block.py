@@ -59,7 +59,7 @@ class BlockSpec:
     """What one block holds; its digest names the folder.
 
     Attributes:
-        teacher: Digest of the weights, and of the plugin whose network they are in.
+        teacher: Digest of the weights; the network that they are in, its stem, and its plugin's digest.
         data: Digest of the images, split and normalisation.
         views: The family of views, as plain data.
         num_images: Training images.

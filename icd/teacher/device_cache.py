@@ -55,7 +55,7 @@ class Mirror:
         self.is_filled_S[rows_N] = True
 
 
-_mirrors: dict[tuple[Path, torch.device], Mirror] = {}
+mirrors: dict[tuple[Path, torch.device], Mirror] = {}
 
 
 class DeviceCache:
@@ -124,11 +124,11 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     ago; then what was made here is given back.
     """
     wanted = {(block.folder, device): block.spec for block in blocks}
-    new = {key: spec for key, spec in wanted.items() if key not in _mirrors}
+    new = {key: spec for key, spec in wanted.items() if key not in mirrors}
     needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in new.values())
     if needed > _room(device):
-        for key in {key for key in _mirrors if key[1] == device} - set(wanted):
-            del _mirrors[key]
+        for key in {key for key in mirrors if key[1] == device} - set(wanted):
+            del mirrors[key]
     if new and needed > _room(device):
         return None
     try:
@@ -136,8 +136,8 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     except torch.OutOfMemoryError as error:
         logger.warning("a teacher cache does not fit on %s and is copied there epoch by epoch: %s", device, error)
         return None
-    _mirrors.update(made)
-    return [_mirrors[block.folder, device] for block in blocks]
+    mirrors.update(made)
+    return [mirrors[block.folder, device] for block in blocks]
 
 
 def _room(device: torch.device) -> int:

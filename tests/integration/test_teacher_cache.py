@@ -3,6 +3,7 @@
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from icd.methods import LiveOutputs, Step
 from icd.models import MODELS, Network, build_model
 from icd.plugins import Plugin
 from icd.search.core.preparation import PreflightRequest, teacher_name
+from icd.teacher import cache_builder
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.teacher.cache_builder import build
@@ -253,16 +255,23 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
 
 
 def test_a_build_ahead_has_the_entries_of_the_trials_whatever_they_leave_open(
-    split: Split, teacher: Network, tmp_path: Path
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(epochs=2)
+    config, asked = config_of(epochs=2), list[str]()
+
+    def noted(device: torch.device, precision: str) -> nullcontext[None]:
+        asked.append(precision)
+        return nullcontext()
+
     _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path / "trial"))
     open_config = replace(config, training=replace(config.training, channels_last="auto", precision="auto"))
     ahead = cache_of(open_config, split, teacher, tmp_path / "ahead")
+    monkeypatch.setattr(cache_builder, "kernels", noted)
     assert build(ahead, split, Execution()) == sum(row.values["teacher/images"] for row in rows)
     theirs = cache_of(config, split, teacher, tmp_path / "trial").blocks[0]
     assert np.array_equal(ahead.blocks[0]._entries_SW, theirs._entries_SW)
     assert build(ahead, split, Execution()) == 0
+    assert asked == ["fp32"] * 2, "the kernels of a trial"
 
 
 WORKER = """
@@ -309,16 +318,20 @@ def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, 
     return plan.mode, summary(plan)
 
 
-def test_the_network_s_plugin_is_part_of_what_a_cache_is_of(
+def test_the_network_around_the_weights_and_its_plugin_are_part_of_what_a_cache_is_of(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plugin_of(name: str) -> Plugin:
         return Plugin(name="net.py", digest=f"digest {len(found)}")
 
-    def digests() -> set[str]:
-        return {spec.digest() for spec in plan_cache([config_of()], split, "full", folder=tmp_path).specs}
+    def digests(**network: Any) -> set[str]:
+        config = config_of()
+        assert config.teacher is not None
+        config = replace(config, teacher=replace(config.teacher, **network))
+        return {spec.digest() for spec in plan_cache([config], split, "full", folder=tmp_path).specs}
 
     found = [digests()]
+    assert digests(arch="wrn_16_1") != found[0] != digests(stem="conv7x7_s2")
     monkeypatch.setattr(MODELS, "owner", plugin_of)
     found.append(digests())
     found.append(digests())
