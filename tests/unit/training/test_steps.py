@@ -34,7 +34,7 @@ def test_a_live_teacher_answers_in_full_precision_whatever_the_student_s() -> No
 
 
 def test_tf32_rounds_in_the_student_s_forward_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    products, here = kernels.products, SimpleNamespace(type="cuda")
+    products, here, matmul = kernels.products, SimpleNamespace(type="cuda"), torch.backends.cuda.matmul
     monkeypatch.setattr(step, "products", lambda device, *, tf32: products(cast("Any", here), tf32=tf32))
     student, teacher = (build_model("resnet8", num_classes=10, seed=seed) for seed in (0, 1))
     seen: dict[str, list[bool]] = {"student": [], "teacher": []}
@@ -44,7 +44,6 @@ def test_tf32_rounds_in_the_student_s_forward_alone(monkeypatch: pytest.MonkeyPa
     training = TrainingConfig(
         augmentation=CropFlip(size=32), epochs=1, batch_size=4, lr=0.1, weight_decay=0.0, precision="tf32"
     )
-    matmul = torch.backends.cuda.matmul
     with products(cast("Any", here), tf32=True):  # as kernels() sets it on a GPU
         answers = step.live_outputs(teacher, batch)
         method = CellDistillation(base_loss=KnowledgeDistillation(), scales=(1, 2, 4), grid=4).build(cast("Any", None))
