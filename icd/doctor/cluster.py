@@ -12,7 +12,7 @@ from ray import cloudpickle
 
 from icd.doctor import node_facts
 from icd.doctor.diagnosis import Finding, floors, judge_clock, judge_node
-from icd.doctor.services import check_services
+from icd.doctor.services import check_cache, check_services
 from icd.search.executors.ray.connection import connected
 from icd.search.executors.ray.nodes import ask_nodes, storage_problems
 from icd.search.executors.ray.security import is_open
@@ -53,6 +53,8 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
             store_gb = has.get("object_store_memory", 0.0) / 1e9
             gpus = has.get("GPU", 0.0)
             findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
+        cached, _ = ask_nodes(check_cache, {node: (root, names[node]) for node in answers}, timeout_s)
+        findings += [*cached.values()]
         findings += _clocks({node: names[node] for node in answers}, timeout_s)
         findings += _root({node: names[node] for node in answers}, root, timeout_s)
         return gcs, findings

@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named(told: dict[str, Any]) -> None:
 
 def test_what_is_looked_at(told: dict[str, Any]) -> None:
     well, ill = by_version(told)
-    assert set(levels(told, well)) == {"answers", "versions", "limits", "gpu", "clock", "root"}
+    assert set(levels(told, well)) == {"answers", "versions", "limits", "gpu", "teacher cache", "clock", "root"}
     assert levels(told, ill)["clock"] == levels(told, well)["clock"] == "pass"  # one machine, one clock
 
 
