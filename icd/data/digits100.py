@@ -14,7 +14,6 @@ Shape key:
 """
 
 import functools
-from functools import partial
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ def load(
 ) -> Split:
     """Make the images, those of the test set when they are opened; another ``image_seed`` gives others of the kind."""
     train, names = make_images(train_per_class, image_seed, test=False), [f"{number:02d}" for number in range(100)]
-    test = partial(make_images, test_per_class, image_seed, test=True)
+    test = functools.partial(make_images, test_per_class, image_seed, test=True)
     return make_split(request, "digits100", train, test, class_names=names, mean=MEAN, std=STD)
 
 

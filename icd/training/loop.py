@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from icd.config.sweep import Engine
 from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
-from icd.data.images import ImageSet
+from icd.data.images import ImageSet, Told
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
@@ -159,14 +159,14 @@ def train(
                 # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
                 if step == num_steps - 1 or not writer.busy:
                     writer.join()
-
             means, trained_s = losses.means(), time.perf_counter() - started
             asked = 0 if teacher is None else inputs.num_shown if cache is None else cache.computed - computed
             first = noted(first, losses)
             stopping = epoch < training.epochs and execution.stop()
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
-                batches = evaluation_batches(config, split, val_images, execution, epoch)
+                told = partial(execution.progress, epoch, 0, num_steps)
+                batches = evaluation_batches(config, split, val_images, execution, told)
                 validation = evaluate(train_step.result.eval(), batches)
                 if not math.isfinite(validation["loss"]):
                     raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
@@ -253,12 +253,12 @@ def train_batches(
 
 
 def evaluation_batches(
-    config: TrialConfig, split: Split, images: ImageSet, execution: Execution, epoch: int = 0
+    config: TrialConfig, split: Split, images: ImageSet, execution: Execution, told: Told | None = None
 ) -> Iterator[Batch]:
-    """Batches of the test-time view of some images, in their own order; for an epoch each tells its progress."""
+    """Batches of the test-time view of some images, in their own order; ``told`` is called before each."""
     for batch in EpochInputs(config, split, images, execution).show(range(len(images)), None, 256):
-        if epoch:
-            execution.progress(epoch, 0, 1)
+        if told:
+            told()
         yield batch
 
 
