@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from icd import search
 from icd.doctor.services import check_tracking
 from icd.errors import SetupError
 from icd.search.tracking import experiment
@@ -20,6 +21,9 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, own_experiment
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
+from icd.search.tracking.sweep_views import ask_for_summary, follow
+from icd.search.tracking.tracker import Tracker
+from tests.confirming import confirming, searched
 from tests.tracking import PARAMS, START_MS, Held, Server, begun, ended, free_port, row, send
 
 UID = "f00d"
@@ -81,6 +85,32 @@ def test_asking_again_changes_nothing(sweep: Path, database: Path) -> None:
     first = Held(database)
     assert send(sweep, sqlite(database), views) == 0
     assert vars(Held(database)) == vars(first)
+
+
+def test_a_driver_and_a_sync_send_the_same_of_every_stage(
+    tmp_path: Path, database: Path, template: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow was away during the search: the driver of the confirmation is the first to reach it."""
+    hand = searched(tmp_path, objective={"metric": "val/loss", "direction": "minimize"})
+    held, holds = confirming(hand, top=1, seeds=2), list[Held]()
+    held.finish_all(lambda arm, seed: 70.0 + seed)
+    tracker, views = Tracker(lambda line: None), held.driver.recorder.views
+    follow(tracker, views, held.ledger, driven=True)
+    ask_for_summary(tracker, views, held.ledger, driven=False)
+    tracker.start(Experiment(held.folder, sqlite(database), "tiny", UID, tracker.refuse))
+    assert tracker.close(60) == 0
+    other = database.with_name("other.db")
+    other.write_bytes(template)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite(other))
+    assert search.sync("tiny", root=hand.root) == 0
+    of_search = {(f"{n:04d}", "final/val/loss"): 2.0 - n / 10 for n in range(4)}
+    of_confirm = {(f"{run.number:04d}", "final/test/top1"): run.values[0] for run in held.runs}
+    for path in (database, other):
+        holds.append(Held(path))
+        values = {(run, name): value for run, name, _, value, _ in holds[-1].metrics if name.startswith("final/")}
+        assert values == of_search | of_confirm
+        assert holds[-1].tags[SUMMARY, "best"] == "0003"
+    assert (holds[0].metrics, holds[0].params) == (holds[1].metrics, holds[1].params)
 
 
 def test_only_what_lies_beyond_the_last_step_is_sent(sweep: Path, database: Path) -> None:
