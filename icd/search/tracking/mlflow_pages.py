@@ -20,7 +20,7 @@ def experiment_url(uri: str, experiment_id: str) -> str:
 
 
 def leaderboard_url(uri: str, experiment_id: str) -> str:
-    """Give the saved view: complete trials, best first."""
+    """Give the saved view: complete trials of the search, best first."""
     return f"{experiment_url(uri, experiment_id)}&viewStateShareKey={VIEW_KEY}"
 
 
@@ -41,7 +41,7 @@ def view_value(params: Sequence[str], metric: str, time_ms: int, *, ascending: b
     """
     columns = [f"metrics.`{metric}`", *(f"params.`{name}`" for name in params[:_MOST_COLUMNS])]
     state = {
-        "searchFilter": "tags.state = 'complete'",
+        "searchFilter": "tags.state = 'complete' and tags.stage = 'search'",
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": ascending,
         "selectedColumns": [*columns, "attributes.`Duration`"],
