@@ -84,12 +84,15 @@ class Experiment:
             if view.mark:
                 self._runs.pop(view.key, None)  # a request of a killed process may have made a second run since
             run = self._run(view)
-            if run.active and not (view.mark and run.tags.get(SENT_TAG) == view.mark):
+            if not run.active:  # one that was deleted alone stays deleted
+                _refuse_deleted(self.client.get_experiment(self.id))
+            elif not (view.mark and run.tags.get(SENT_TAG) == view.mark):
                 self._bring(view, run)
         except Exception as error:
             self._runs.pop(view.key, None)  # what arrived of it is not known
             if getattr(error, "error_code", "") == GONE:  # deleted for good, or the database is another
                 self.id = ""
+            self._look_again(error)
             raise
         if view.mark:
             self._marks[view.key] = view.mark
@@ -129,16 +132,17 @@ class Experiment:
         if found is None:
             place = _artifact_location(self.uri, self.uid, self.folder)
             found = make_experiment(self.client, self.name, self.uid, place)
-        if found.lifecycle_stage != "active":
-            raise SetupError(
-                f"experiment {found.name!r} was deleted; restore it (mlflow experiments restore "
-                f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
-            )
+        _refuse_deleted(found)
         if UID_TAG not in found.tags:
             self.client.set_experiment_tag(found.experiment_id, UID_TAG, self.uid)
         self.id, self._tags = found.experiment_id, dict(found.tags)
         self._runs.clear()
         self._marks = self._stored_marks()
+
+    def _look_again(self, error: Exception) -> None:
+        """Where MLflow refuses something for good, say if that is because the experiment was deleted meanwhile."""
+        if self.id and is_poison(error):
+            _refuse_deleted(self.client.get_experiment(self.id))
 
     def _stored_marks(self) -> dict[str, str]:
         seen: dict[str, list[str]] = {}
@@ -256,6 +260,7 @@ class Experiment:
         except Exception as error:
             if not is_poison(error):
                 raise
+            self._look_again(error)
             if what:
                 self.refuse(key, what, str(error))
             return False
@@ -272,6 +277,14 @@ class Experiment:
             if inside not in listed[above] or view.key == SUMMARY:
                 send = partial(self.client.log_artifact, run.id, str(self.folder / name), above or None)
                 self._try(view.key, name, send)
+
+
+def _refuse_deleted(experiment: Any) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise SetupError(
+            f"experiment {experiment.name!r} was deleted; restore it (mlflow experiments restore "
+            f"-x {experiment.experiment_id}) or delete it for good (mlflow gc)"
+        )
 
 
 def _short(tags: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ _ENVIRONMENT = {
 _POISON = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 _SHUT = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 GONE = "RESOURCE_DOES_NOT_EXIST"
+_FOREIGN = "Response body: "  # MLflow's words where a status comes without its JSON: a proxy's, or another program's
 _SCHEMA = "database schema"  # MLflow's words: Detected out-of-date database schema (found version ...)
 
 
@@ -145,7 +146,7 @@ def is_poison(error: Exception) -> bool:
         status = getattr(getattr(error, "response", None), "status_code", 0)
         return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
     code = getattr(error, "error_code", None)
-    return code in _POISON if code else isinstance(error, TypeError | ValueError | KeyError | AttributeError)
+    return code in _POISON and _FOREIGN not in str(error) if code else isinstance(error, TypeError | ValueError | KeyError | AttributeError)
 
 
 def fullest_first(run: Any) -> tuple[int, str]:

@@ -53,6 +53,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._wanted: dict[str, _Wanted] = {}
         self._dirty: dict[str, None] = {}  # a set that keeps its order
+        self._dropped = set[str]()  # refused whole
         self._wake, self._closing = threading.Event(), threading.Event()
         self._deadline = float("inf")
         self._complained, self._warned = warned, set[str]()
@@ -101,7 +102,7 @@ class Tracker:
     def pending(self) -> int:
         """Count the runs of which MLflow lacks something, or may lack it."""
         with self._lock:
-            return len(self._dirty)
+            return len(self._dirty.keys() | self._dropped)
 
     def close(self, deadline_s: float) -> int:
         """Send what is left until the deadline; returns how many runs still wait."""
@@ -162,6 +163,7 @@ class Tracker:
             view = wanted.make()
             runs.reconcile(replace(view, rows=rows) if rows else view)
         with self._lock:
+            self._dropped.discard(key)
             if self._wanted[key] is wanted and len(wanted.rows) == len(rows):
                 del self._dirty[key]
                 if wanted.mark:
@@ -171,6 +173,7 @@ class Tracker:
         with self._lock:
             self._dirty.pop(key, None)
             self._wanted.pop(key, None)
+            self._dropped.add(key)
 
     def _pause(self, seconds: float) -> None:
         if self._closing.is_set():
