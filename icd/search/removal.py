@@ -8,12 +8,14 @@ from pathlib import Path
 
 from icd.errors import SetupError, StateError, did_you_mean
 from icd.search.study.database import open_storage, redacted, storage_url
+from icd.search.study.database_file import sqlite_file
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import can_exist, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
-from icd.search.tracking.mlflow_client import connect, own_experiment
+from icd.search.tracking.mlflow_client import advice, connect, own_experiment, refuse_address
+from icd.search.tracking.mlflow_pages import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     found += [f"{bucket.url}/{files.prefix}"] if bucket is not None and bucket.list(files.prefix) else []
     if not found:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
-    return [*found, *(["its experiment in MLflow"] if mlflow else [])]
+    return [*found, *(["its experiment in MLflow"] if mlflow and name in names else [])]
 
 
 def remove(root: Path, name: str, *, mlflow: bool) -> None:
@@ -52,8 +54,8 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     Its study goes last: what a removal that was cut off has left is found by the next.
 
     Raises:
-        StateError: If somebody drives it.
-        SetupError: If its files cannot be removed.
+        StateError: If somebody drives it, or MLflow has no experiment of it.
+        SetupError: If its files cannot be removed, or MLflow does not answer.
     """
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +85,20 @@ def _drop_files(folder: Path) -> None:
 
 def _drop_experiment(uri: str, name: str, uid: str) -> None:
     """Delete a sweep's experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
-    client = connect(uri)
-    found = own_experiment(client, name, uid)
-    if found is not None and found.lifecycle_stage == "active":
-        client.rename_experiment(found.experiment_id, f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})")
-        client.delete_experiment(found.experiment_id)
+    refuse_address(uri)
+    database, where = sqlite_file(uri), f"MLflow at {without_password(uri)}"
+    try:
+        client = connect(uri) if database is None or database.exists() else None
+        found = own_experiment(client, name, uid) if client is not None else None
+        if client is not None and found is not None and found.lifecycle_stage == "active":
+            client.rename_experiment(
+                found.experiment_id, f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})"
+            )
+            client.delete_experiment(found.experiment_id)
+    except Exception as error:
+        raise SetupError(f"{where}: {advice(error)}; try again, or leave --mlflow out") from error
+    if found is None:
+        raise StateError(
+            f"{where} has no experiment of sweep {name!r}, so nothing is removed; set MLFLOW_TRACKING_URI to where it "
+            "is, or leave --mlflow out"
+        )

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from icd import search
+from icd.errors import SetupError, StateError
 from icd.search.removal import parts_of, remove
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.locks import driver_lock
@@ -17,6 +18,7 @@ from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
 from tests.confirming import confirming, level, searched
 from tests.studies import Study, usual
+from tests.tracking import free_port
 
 
 def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
@@ -161,9 +163,20 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
     client.create_run(client.create_experiment("by-hand"))
-    usual(root)
-    search.remove("by-hand", root=root, mlflow=True)
+    study = usual(root)
+    with pytest.raises(StateError, match="has no experiment of sweep 'by-hand', so nothing is removed"):
+        search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is not None, "it holds a run that is not this sweep's"
+    for uri, error, told in (
+        (f"sqlite:///{root / 'none.db'}", StateError, "none.db has no experiment"),
+        (f"http://127.0.0.1:{free_port()}", SetupError, "try again, or leave --mlflow out"),
+        ("localhost:5000", SetupError, "try http://localhost:5000"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(error, match=told):
+            search.remove("by-hand", root=root, mlflow=True)
+    assert (study.folder.exists(), (root / "none.db").exists()) == (True, False)
+    assert len(search.trials("by-hand", root=root)) == 6
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -146,7 +146,9 @@ def is_poison(error: Exception) -> bool:
         status = getattr(getattr(error, "response", None), "status_code", 0)
         return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
     code = getattr(error, "error_code", None)
-    return code in _POISON and _FOREIGN not in str(error) if code else isinstance(error, TypeError | ValueError | KeyError | AttributeError)
+    if code:
+        return code in _POISON and _FOREIGN not in str(error)
+    return isinstance(error, TypeError | ValueError | KeyError | AttributeError)
 
 
 def fullest_first(run: Any) -> tuple[int, str]:
