@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these bring torch
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 TRAINED = ("data", "teacher", "student", "pair", "pairs")  # what figures begin with
+_EXACT = 15  # digits that tell any two numbers of a file apart
 # Of confirmations: what must be the same, or their means differ by it.
 _WAYS: Mapping[str, Callable[[Outcome], object]] = {
     "what was trained on": lambda found: found.train_on,
@@ -57,7 +58,7 @@ def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     sides = [_Side(root, find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
-    rows = _rows(names, [{path: flat_text(value) for path, value in config.items()} for config in configs])
+    rows = _rows(names, [{path: flat_text(value, _EXACT) for path, value in config.items()} for config in configs])
     differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}
     figures = _rows(names, [_figures(side) for side in sides])
     return {"names": [*names], "warnings": _warnings(sides), "figures": figures, "differences": differences}
@@ -129,7 +130,7 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
         found.append(f"They were confirmed in different ways ({', '.join(ways)}).")
     if len({side.complete for side in sides}) > 1 and all(side.complete for side in sides):
         told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
-        found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
+        found.append(f"The best of more trials is better by chance alone ({told}, one seed each).")
     if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):
         told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {several} {told}.")
@@ -167,7 +168,8 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
         refuse_several_pairs(own, "it is no specialist")
         first = stored_sweep(own).objectives[0]
         if (first.metric, first.direction) != (objective.metric, objective.direction):
-            raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
+            goal, got = (f"{of.direction} {of.metric}" for of in (objective, first))
+            raise UsageError(f"sweep {other!r} must have the objective {goal} too, but got {got}")
         record, special = _best(own, root)
         pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
         row: dict[str, Any] = {"sweep": other, "trial": record.number, "trials": len(special.ordered)}

@@ -95,7 +95,7 @@ def test_what_differs_is_shown(command: Command, root: Path, study: Study) -> No
     assert "val/top1 45.00 % (trial 0)" in said.out
     line = next(line for line in said.out.splitlines() if line.startswith("training.batch_size"))
     assert line.split()[1:] == ["50", "25"]
-    assert "The best of more trials is higher by chance alone" in said.out
+    assert "The best of more trials is better by chance alone" in said.out
     told = json.loads(command("compare", "by-hand", "other", "--json").out)
     assert told["differences"] == {"training.batch_size": {"by-hand": "50", "other": "25"}}
     assert told["names"] == ["by-hand", "other"]
@@ -121,6 +121,20 @@ def test_what_cannot_be_compared_is_said(
     two.ledger.note_study(**attributes)
     (found,) = compare(root, ["one", "two"])["warnings"]
     assert warning in found
+
+
+def test_a_difference_at_the_end_of_a_long_list_or_number_is_shown(command: Command, root: Path) -> None:
+    recipes = ["KD", "DKD", "SP", "CRD", "WTTM", "RLD", "DIST", "NKD", "LDRLD", "SD-KD", "SD-DKD", "SD-NKD", "SD-RLD"]
+    ranges = {"cluster_weight": {"low": 1, "high": 8}, "cluster_temperature": {"low": 0.5, "high": 4, "log": True}}
+    for name, last, lr in (("one", "ABKD", 0.05), ("two", "iCD-WTTM", 0.05000001)):
+        searched = [{"recipe": recipe, **ranges} for recipe in ("iCD-KD", "iCD-DKD", "iCD-NKD")]
+        choices = searched + [{"recipe": recipe} for recipe in [*recipes, last]]
+        training = {"epochs": 4, "batch_size": 50, "lr": lr}
+        Study(root, changed(name=name, method={"choices": choices}, ranges=None, enqueue=None, training=training))
+    lines = command("compare", "one", "two").out.splitlines()
+    shown = {line.split("  ")[0]: line.split()[1:] for line in lines}
+    assert shown["method.choices"] == ["...", "recipe", "ABKD]", "...", "recipe", "iCD-WTTM]"]
+    assert shown["training.lr"] == ["0.05", "0.05000001"]
 
 
 def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
