@@ -58,8 +58,9 @@ class SweepStatus:
     warnings: Sequence[str] = ()  # what makes the numbers say less than they seem to
 
     def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return {**asdict(self), "folder": str(self.folder)}
+        """Write it for JSON; the best trial as in every other list."""
+        found = trial_row(self.best, self.metrics) if self.best else None
+        return {**asdict(self), "best": found, "folder": str(self.folder)}
 
 
 def status_of(root: Path, name: str) -> SweepStatus:
