@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # these bring torch
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 TRAINED = ("data", "teacher", "student", "pair", "pairs")  # what figures begin with
-_EXACT = 15  # digits that tell any two numbers of a file apart
 # Of confirmations: what must be the same, or their means differ by it.
 _WAYS: Mapping[str, Callable[[Outcome], object]] = {
     "what was trained on": lambda found: found.train_on,
@@ -58,7 +57,7 @@ def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     sides = [_Side(root, find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
-    rows = _rows(names, [{path: flat_text(value, _EXACT) for path, value in config.items()} for config in configs])
+    rows = _rows(names, [{path: flat_text(value, 15) for path, value in config.items()} for config in configs])
     differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}
     figures = _rows(names, [_figures(side) for side in sides])
     return {"names": [*names], "warnings": _warnings(sides), "figures": figures, "differences": differences}
@@ -166,9 +165,8 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
     for other in others:
         own = find(root, other)
         refuse_several_pairs(own, "it is no specialist")
-        first = stored_sweep(own).objectives[0]
-        if (first.metric, first.direction) != (objective.metric, objective.direction):
-            goal, got = (f"{of.direction} {of.metric}" for of in (objective, first))
+        goal, got = (f"{of.direction} {of.metric}" for of in (objective, stored_sweep(own).objectives[0]))
+        if goal != got:
             raise UsageError(f"sweep {other!r} must have the objective {goal} too, but got {got}")
         record, special = _best(own, root)
         pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]

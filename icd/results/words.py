@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from icd.text import cell_text
+
 _UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
 _FINEST = 6  # decimals
 
@@ -10,7 +12,7 @@ _FINEST = 6  # decimals
 def measured(metric: str, value: float) -> str:
     """Write a metric's value with its unit."""
     unit = _UNITS.get(metric.rpartition("/")[2], "")
-    digits = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+    digits = f"{value:.2f}" if unit == "%" else cell_text(value)
     return f"{digits} {unit}".strip()
 
 
