@@ -8,11 +8,10 @@ from pathlib import Path
 
 from icd.errors import SetupError, StateError, did_you_mean
 from icd.search.study.database import open_storage, redacted, storage_url
-from icd.search.study.database_file import sqlite_file
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
-from icd.search.study.sweep_index import can_exist, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import can_exist, pasted, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import advice, connect, own_experiment, refuse_address
 from icd.search.tracking.mlflow_pages import without_password
@@ -29,7 +28,9 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
     """
     driver = driver_of(root, name)
     if driver is not None:
-        raise StateError(f"sweep {name!r} is driven by {driver}; end it first with 'icd stop {name} --now'")
+        raise StateError(
+            f"sweep {name!r} is driven by {driver}; end it first with '{pasted(root, 'stop', name, '--now')}'"
+        )
     folder, url = sweep_folder(root, name), storage_url(root)
     refuse_earlier(root)
     names = Ledger.names(storage := open_storage(url)) if can_exist(root, url) else []
@@ -86,19 +87,14 @@ def _drop_files(folder: Path) -> None:
 def _drop_experiment(uri: str, name: str, uid: str) -> None:
     """Delete a sweep's experiment as MLflow does, recoverable until 'mlflow gc'; its name is free for another sweep."""
     refuse_address(uri)
-    database, where = sqlite_file(uri), f"MLflow at {without_password(uri)}"
+    where = f"MLflow at {without_password(uri)}"
     try:
-        client = connect(uri) if database is None or database.exists() else None
-        found = own_experiment(client, name, uid) if client is not None else None
-        if client is not None and found is not None and found.lifecycle_stage == "active":
-            client.rename_experiment(
-                found.experiment_id, f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})"
-            )
+        found = own_experiment(client := connect(uri), name, uid)
+        if found is not None and found.lifecycle_stage == "active":
+            aside = f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})"
+            client.rename_experiment(found.experiment_id, aside)
             client.delete_experiment(found.experiment_id)
     except Exception as error:
         raise SetupError(f"{where}: {advice(error)}; try again, or leave --mlflow out") from error
     if found is None:
-        raise StateError(
-            f"{where} has no experiment of sweep {name!r}, so nothing is removed; set MLFLOW_TRACKING_URI to where it "
-            "is, or leave --mlflow out"
-        )
+        raise StateError(f"{where} has no experiment of sweep {name!r}; set MLFLOW_TRACKING_URI, or leave --mlflow out")
