@@ -39,8 +39,7 @@ def run_stage(
         StateError: If there is no such sweep, or another driver has it.
         Interrupted: If a signal stopped it; the same call goes on.
     """
-    found = find(settings.root, name)
-    sweep = stored_sweep(found, tuple(overrides))
+    sweep = stored_sweep(find(settings.root, name), tuple(overrides))
     with session(sweep, settings) as held:
         ledger = Ledger(held.storage, name, settings.announce)
         listed = listed_of(ledger, sweep)

@@ -1,6 +1,7 @@
 """A sweep as a person sees it: MLflow's pages in a headless Chromium."""
 
 import html
+import json
 import re
 import shutil
 import sqlite3
@@ -8,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 
-from icd.search.tracking.mlflow_pages import compare_url, leaderboard_url
+from icd.search.tracking.mlflow_pages import leaderboard_url
 from tests.e2e.devtools import Browser
 from tests.support.needs import need
 from tests.tracking import Held, Server, demo_sweep, send
@@ -76,7 +78,8 @@ def test_the_leaderboard_shows_complete_trials_best_first(shown: Shown, tmp_path
 def test_runs_can_be_compared(shown: Shown, tmp_path: Path) -> None:
     names = {name: run for run, name in shown.holds.runs.items()}
     runs = [names[name] for name in ("0000", "0001", "0002", "0003")]
-    address = compare_url(shown.server.uri, shown.experiment, runs)
+    words = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([shown.experiment]))}"
+    address = f"{shown.server.uri}/#/compare-runs?{words}"
     lines = page(tmp_path, address, lambda lines: {"0002 nkd s1+s4", "val/top1"} <= set(lines))
     assert "Comparing 4 Runs from 1 Experiment" in "\n".join(lines)
     assert {"0001 dkd s1+s2", "0002 nkd s1+s4", "base_loss", "w_1", "val/top1"} <= set(lines)

@@ -254,6 +254,8 @@ def test_another_sweep_of_the_name_has_an_experiment_of_its_own(
 ) -> None:
     """That of one that was removed, or of another root."""
     client = MlflowClient(sqlite(database))
+    client.delete_experiment(client.create_experiment("mine"))  # by hand, empty: no sweep's
+    assert own_experiment(client, "mine", UID) is None
     client.create_experiment("sweep")  # by hand: whose sweep comes first has it
     for number in (0, 1):
         assert send(sweep, sqlite(database), [ended(number)]) == 0

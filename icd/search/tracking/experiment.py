@@ -6,7 +6,7 @@ So a kill between a request and its answer makes no second run and no second row
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from posixpath import dirname
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from icd.search.tracking.mlflow_client import (
     TRIAL_TAG,
     UID_TAG,
     connect,
-    fullest_first,
     is_poison,
     make_experiment,
     own_experiment,
@@ -60,17 +59,14 @@ class Experiment:
     def __init__(self, folder: Path, uri: str, name: str, uid: str, refuse: Refuse) -> None:
         self.folder, self.uri, self.name, self.uid, self.refuse = folder, uri, name, uid, refuse
         self.id = ""
-        self._client: MlflowClient | None = None
         self._tags: dict[str, str] = {}
         self._runs: dict[str, _Run] = {}
         self._marks: dict[str, str] = {}
 
-    @property
+    @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client."""
-        if self._client is None:
-            self._client = connect(self.uri)
-        return self._client
+        return connect(self.uri)
 
     def sent(self, key: str, mark: str) -> bool:
         """Whether a run has this mark; asks once for the marks of all runs."""
@@ -92,7 +88,6 @@ class Experiment:
             self._runs.pop(view.key, None)  # what arrived of it is not known
             if getattr(error, "error_code", "") == GONE:  # deleted for good, or the database is another
                 self.id = ""
-            self._look_again(error)
             raise
         if view.mark:
             self._marks[view.key] = view.mark
@@ -139,11 +134,6 @@ class Experiment:
         self._runs.clear()
         self._marks = self._stored_marks()
 
-    def _look_again(self, error: Exception) -> None:
-        """Where MLflow refuses something for good, say if that is because the experiment was deleted meanwhile."""
-        if self.id and is_poison(error):
-            _refuse_deleted(self.client.get_experiment(self.id))
-
     def _stored_marks(self) -> dict[str, str]:
         seen: dict[str, list[str]] = {}
         for run in self._search(f"tags.`{TRIAL_TAG}` LIKE '{self.uid}/%'"):
@@ -171,6 +161,7 @@ class Experiment:
         if view.key not in self._runs:
             found = self._find(view.key)
             if found is None:
+                _refuse_deleted(self.client.get_experiment(self.id))
                 tags = {**_short(view.tags), TRIAL_TAG: f"{self.uid}/{view.key}"}
                 self.client.create_run(self.id, start_time=view.start_ms, tags=tags, run_name=view.name)
                 found = self._find(view.key)
@@ -183,7 +174,8 @@ class Experiment:
         """Find the run with our tag, the fullest where a lost answer made two; a deleted one only where no other is."""
         found = list(self._search(f"tags.`{TRIAL_TAG}` = '{self.uid}/{key}'"))
         active = [run for run in found if run.info.lifecycle_stage == "active"]
-        first, *doubles = sorted(active, key=fullest_first) or found[:1] or [None]
+        active.sort(key=lambda run: (-len(run.data.metrics) - len(run.data.params), run.info.run_id))
+        first, *doubles = active or found[:1] or [None]
         for double in doubles:
             self.client.delete_run(double.info.run_id)
         if first is None:
@@ -260,7 +252,7 @@ class Experiment:
         except Exception as error:
             if not is_poison(error):
                 raise
-            self._look_again(error)
+            _refuse_deleted(self.client.get_experiment(self.id))  # meanwhile, and all its runs with it
             if what:
                 self.refuse(key, what, str(error))
             return False
@@ -297,10 +289,7 @@ def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
     """
     database = sqlite_file(uri)
-    if database is not None:
-        root = database.parent
-    elif uri.startswith(_DATABASES):
-        root = folder.absolute().parents[1]
-    else:
+    if database is None and not uri.startswith(_DATABASES):
         return None
+    root = folder.absolute().parents[1] if database is None else database.parent
     return (root / ARTIFACTS / uid).as_uri()

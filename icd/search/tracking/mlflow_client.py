@@ -92,7 +92,7 @@ def uid_filter(uid: str) -> str:
 def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
     """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
 
-    One of its name without a tag is its own if it has its runs, or none.
+    One of its name without a tag is its own if it has its runs, or none and was not deleted.
     """
     found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
     if found:
@@ -102,7 +102,7 @@ def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
         return None
     queries = (f"tags.`{TRIAL_TAG}` LIKE '{uid}/%'", "")
     ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
-    return named if ours or not runs else None
+    return named if ours or not (runs or named.lifecycle_stage != "active") else None
 
 
 def make_experiment(client: "MlflowClient", name: str, uid: str, place: str | None) -> Any:
@@ -149,8 +149,3 @@ def is_poison(error: Exception) -> bool:
     if code:
         return code in _POISON and _FOREIGN not in str(error)
     return isinstance(error, TypeError | ValueError | KeyError | AttributeError)
-
-
-def fullest_first(run: Any) -> tuple[int, str]:
-    """Order runs with the same tag: of two that a lost answer made, the one with more in it is kept."""
-    return -len(run.data.metrics) - len(run.data.params), run.info.run_id

@@ -103,11 +103,11 @@ class SweepViews:
             return []
 
     def _rows(self, number: int) -> list[Row]:
-        found = []
-        for pair, before in epochs_before(self.folder, number, self._pairs):
-            for row in stored_rows(trial_folder(self.folder, number, pair)):
-                found.append(epoch_row(before + row["epoch"], row, pair))
-        return found
+        return [
+            epoch_row(before + row["epoch"], row, pair)
+            for pair, before in epochs_before(self.folder, number, self._pairs)
+            for row in stored_rows(trial_folder(self.folder, number, pair))
+        ]
 
     def _totals(self, record: TrialRecord) -> dict[str, float]:
         metrics = [_MEASURED[record.stage]] if record.stage in _MEASURED else [o.metric for o in self.sweep.objectives]
@@ -145,14 +145,13 @@ class SweepViews:
         )
         if driven:
             return view
-        ended = [record for record in records if record.ended]
-        end_ms = max((_ms(record.ended) for record in ended), default=view.start_ms)
+        end_ms = max([view.start_ms, *(_ms(record.ended) for record in records)])
         top = best([r for r in records if r.stage == "search"], maximize=sweep.objectives[0].direction == "maximize")
         tags = {**view.tags, "stopped_by": str(attributes.get("stopped_by", ""))}
         tags |= {"best": f"{top.number:04d}"} if top is not None else {}
         if found := self._confirmed():
             tags |= {"confirmed": str(found["statement"]), "winner": str(found["winner"])}
-        totals = Row(len(ended), end_ms, self._counts(records, top))
+        totals = Row(len(records), end_ms, self._counts(records, top))  # --retry-failed adds records, and ends none
         files = [name for name in _FOUND if (self.folder / name).exists()]
         mark = _digest(tags, totals.metrics, [(self.folder / name).read_bytes() for name in files])
         return replace(view, tags=tags, totals=totals, artifacts=files, mark=mark, end_ms=end_ms)
@@ -200,9 +199,8 @@ class SweepViews:
 
     def _confirmed(self) -> Mapping[str, Any] | None:
         """Give what the last finished confirmation found, else the last one; None where there was none."""
-        names = [name for name in self.attributes if name.startswith(f"{ARMS}confirm/")]
-        names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
-        rounds = [self.attributes[name] for name in names]
+        names = (name for name in self.attributes if name.startswith(f"{ARMS}confirm/"))
+        rounds = [self.attributes[n] for n in sorted(names, key=lambda n: int(n.rpartition("/")[2]), reverse=True)]
         return next((found for found in rounds if found["finished"]), rounds[0] if rounds else None)
 
 
