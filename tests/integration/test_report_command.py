@@ -16,7 +16,7 @@ from icd.results.outcome import Outcome
 from icd.search.study import sweep_files
 from tests.command import Command, one_line
 from tests.reports import confirmation
-from tests.studies import Study, changed
+from tests.studies import DOCUMENT, Study, changed
 
 CONFIRMED = ("confirmed", "chosen among", "against KD", "against iCD-KD")
 
@@ -135,6 +135,17 @@ def test_a_difference_at_the_end_of_a_long_list_or_number_is_shown(command: Comm
     shown = {line.split("  ")[0]: line.split()[1:] for line in lines}
     assert shown["method.choices"] == ["...", "recipe", "ABKD]", "...", "recipe", "iCD-WTTM]"]
     assert shown["training.lr"] == ["0.05", "0.05000001"]
+
+
+def test_pairs_of_opposite_directions_are_told_apart(command: Command, root: Path) -> None:
+    pairs = [{"name": name, "teacher": DOCUMENT["teacher"], "student": name} for name in ("resnet8", "resnet14")]
+    parts = {"teacher": None, "student": None, "pairs": pairs, "pruner": None, "enqueue": None}
+    study = Study(root, changed(name="two", objective="val/loss", **parts))
+    number = study.ledger.ask(study.space.suggest)
+    study.ledger.tell(number, "complete", [1.0], exit_reason="complete", members={"resnet8": 1.0, "resnet14": 1.0})
+    other(root, name="up", objective={"metric": "val/loss", "direction": "maximize"})
+    said = one_line(command("compare", "--pairs", "two", "up"), 2, "USAGE")
+    assert "must have the objective minimize val/loss too, but got maximize val/loss" in said
 
 
 def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:
