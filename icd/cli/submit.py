@@ -162,7 +162,7 @@ def follow(client: Any, url: str, job: str) -> int:
             click.echo(line.removeprefix(MARK), err=not line.startswith(MARK))
         if ended and info.driver_exit_code in (None, 1, 126, 127) and str(info.status) == "FAILED":  # no verb's codes
             lost = info.driver_exit_code is None  # of a job that ran, or of one that Ray could not start
-            what, advice = ("ended", "go on with 'icd resume'") if lost else ("could not run icd", _PYTHON)
+            what, advice = ("ended", "give the same command again") if lost else ("could not run icd", _PYTHON)
             raise SetupError(f"job {job} {what} there: {info.message}; {advice}")
         if ended:
             code = {"STOPPED": 143, "SUCCEEDED": 0}.get(str(info.status), info.driver_exit_code or 0)

@@ -74,13 +74,14 @@ def foresight(sweep: SweepConfig, root: Path, epochs: int, recorded: Path | None
 def _curves_of_sweeps(sweep: SweepConfig, root: Path, epochs: int) -> tuple[str, list[Curve]]:
     for name in (sweep.name, *(source.sweep for source in sweep.sources)):
         try:
-            records = find(root, name).records()
+            ledger = find(root, name)
+            records = ledger.records()
         except StateError:
             continue
         curves: list[Curve] = [record.curve for record in records if record.state == "complete" and record.curve]
         if len(curves) > 1:
-            source = f"{len(curves)} trials of sweep {name}"
-            return source, curves if name == sweep.name else _scaled(curves, epochs)  # the pruner sees its own so
+            own = ledger.attributes["digest"] == sweep.digest()  # as its pruner sees them
+            return f"{len(curves)} trials of sweep {name}", curves if own else _scaled(curves, epochs)
     return "", []
 
 

@@ -199,7 +199,7 @@ def test_jobs_that_were_ended_are_told_from_those_that_never_ran() -> None:
     assert follow(Jobs(("", "STOPPED", None)), "http://h", "j") == 143
     assert follow(Jobs(("", "FAILED", -9)), "http://h", "j") == 137
     never = "could not run icd there: no\nroom; 'python' on the head"
-    for code, said in ((None, "job j ended there: no\nroom; go on with 'icd resume'"), (1, never), (127, never)):
+    for code, said in ((None, "job j ended there: no\nroom; give the same command again"), (1, never), (127, never)):
         with pytest.raises(SetupError, match=said):
             follow(Jobs(("", "FAILED", code)), "http://h", "j")
     with pytest.raises(SetupError, match="knows job j no more"):

@@ -100,6 +100,13 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
 
 
+def test_the_last_point_of_a_finite_space_has_five_draws_for_each_point(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, ranges={**POINTS, "cluster_weight": {"low": 1, "high": 40, "step": 1}}, budget={"trials": 50})
+    assert len(hand.finish()) == 40
+    last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
+    assert hand.states[last_new + 1 :] == ["duplicate"] * 200
+
+
 def test_draws_that_come_to_nothing_do_not_keep_workers_waiting(tmp_path: Path) -> None:
     hand = Hand(tmp_path, ranges=POINTS, budget={"trials": 10})
     drawn, most = 0, 0
