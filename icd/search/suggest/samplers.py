@@ -83,7 +83,7 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 class SteadySampler(BaseSampler):
     """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
 
-    After ten duplicates in a row it draws at random until a trial is new, so that a small finite space is tried to its end.
+    After ten duplicates in a row it draws at random until a trial is new: a small finite space is tried to its end.
     """
 
     def __init__(
