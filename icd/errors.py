@@ -3,8 +3,8 @@
 An error says what must hold, where, the value that broke it and, where we know, what to do. The command turns an
 ``IcdError`` into one line on stderr, ``icd: error[CODE] ...``, and exits with its code.
 
-Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training or too many trials failed; 5 state
-conflict; 6 integrity; 70 bug; 130/143 interrupted.
+Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training, or too many trials or runs, failed;
+5 state conflict, or results are missing; 6 integrity; 70 bug; 129/130/143 interrupted.
 """
 
 import re
@@ -106,14 +106,14 @@ class NonFiniteLossError(IcdError, ArithmeticError):
 
 
 class TrialsFailedError(IcdError):
-    """A sweep is over and more of its trials failed than its budget allows."""
+    """More trials or runs failed than is allowed."""
 
     code = "FAILED"
     exit_code = 4
 
 
 class StateError(IcdError):
-    """A folder, name or run that exists already and says something else."""
+    """Something is in the way or missing: another driver, another configuration, no such sweep or result."""
 
     code = "STATE"
     exit_code = 5

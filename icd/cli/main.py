@@ -105,8 +105,8 @@ def icd(as_json: bool, root: Path | None) -> None:
     The options below may stand before or after the verb.
 
     Exit codes: 0 done, a used-up budget included; 2 usage or configuration; 3 environment or data; 4 training, or too
-    many trials of a sweep, failed; 5 state conflict, or results are missing; 6 integrity; 70 bug; 130/143 interrupted,
-    resumable.
+    many trials or runs, failed; 5 state conflict, results are missing, or 'icd stop' ended a confirmation, an ablation
+    or a benchmark; 6 integrity; 70 bug; 129/130/143 interrupted, resumable.
     """
 
 

@@ -12,6 +12,8 @@ import urllib.parse
 import urllib.request
 import webbrowser
 from contextlib import ExitStack
+from itertools import combinations, takewhile
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,24 +62,28 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
         if rows:
             headers, cells = [title, *names], []
             for row, values in rows.items():
-                widest = _WIDEST if title == "differs" or row in TRAINED else None  # nothing that was found is cut
-                cells.append([row, *(_cut(values[name] or "-", widest) for name in names)])
+                texts = [values[name] or "-" for name in names]
+                cells.append([row, *(_cut(texts) if title == "differs" or row in TRAINED else texts)])
             lines += ["", *columns(headers, cells, left=headers)]
     write(found, lines, as_json=as_json)
 
 
-def _cut(text: str, widest: int | None) -> str:
-    return text if widest is None or len(text) <= widest else f"{text[: widest - 3]}..."
+def _cut(texts: list[str]) -> list[str]:
+    """Cut long texts, so that two that differ look different."""
+    same = max((sum(takewhile(bool, map(eq, *two))) for two in combinations(set(texts), 2)), default=0)
+    start = max(0, same - 8) if max(map(len, texts)) > _WIDEST else 0
+    shown = [f"...{text[start:]}" if start else text for text in texts]
+    return [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..." for text in shown]
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:
-    from icd.results.compare import specialists
+    from icd.results.compare import compare_pairs
 
-    found = specialists(root, name, others)
+    found = compare_pairs(root, name, others)
     better = "more is better" if found["direction"] == "maximize" else "less is better"
     first = f"{found['metric']} ({better}) of trial {found['trial']} of {name}, the best of {found['trials']} by rank"
     last = "one seed each, chosen and measured on the same validation images: a difference is no proof"
-    headers = ["pair", "generalist", "specialist", "difference", "sweep", "trial", "trials"]
+    headers = ["pair", "common", "own", "difference", "sweep", "trial", "trials"]
     rows = [[row[header] for header in headers] for row in found["rows"]]
     write(found, [first, *columns(headers, rows, left=["pair", "sweep"]), last], as_json=as_json)
 
@@ -238,5 +244,5 @@ def _lines(name: str, made: "Exported", data_root: Path | None) -> list[str]:
         lines.append(f"registered: {made.registered.uri}, version {made.registered.version}")
         if not made.registered.loadable:
             lines.append("it holds files and no model that MLflow can load: that needs student.onnx")
-    configs = [one.config for one in made.pairs.values()] or [made.config]
-    return [*lines, *(f"train it again: {train_command(config, data_root)}" for config in configs)]
+    again = (train_command(one.config, data_root, one.measure_on) for one in [*made.pairs.values()] or [made])
+    return [*lines, *(f"train it again: {command}" for command in again)]

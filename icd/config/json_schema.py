@@ -7,7 +7,7 @@ A schema knows types, ranges, names and defaults. Rules between the parts of a f
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
@@ -97,8 +97,8 @@ def _object(cls: Any, **special: Schema) -> Schema:
     return _closed({**special, **_fields(cls, **special)}, needed(cls), description=_first(cls))
 
 
-def _any(*options: Schema) -> Schema:
-    return {"anyOf": list(options)}
+def _any(*options: Schema, **more: Any) -> Schema:
+    return {"anyOf": list(options), **more}
 
 
 def _ref(name: str) -> Schema:
@@ -178,23 +178,24 @@ def _network(cls: Any) -> Schema:
     return _any(arch, {**_object(cls, arch=arch, stem=stem, **taught), "required": ["arch"], **more})
 
 
-def _data() -> Schema:
+def _data(left_out: Collection[str]) -> Schema:
     """Take a data set by name, or with its own options."""
     rows = []
     for name, row in DATASETS.items():
         own = _fields(DataConfig, keys_of("data", name), name={"const": name})
         own |= {key: {**own[key], "default": default} for key, default in row.options.items()}
         own["path"] = {**_TEXT, "minLength": 1} if row.needs_path else own["path"]
+        own = {key: value for key, value in own.items() if key not in left_out}
         rows.append(_closed(own, ["name", "path"] if row.needs_path else ["name"], description=row.summary))
     alone = {"enum": [name for name, row in DATASETS.items() if not row.needs_path]}
-    return {**_any(alone, *rows), "description": "Which images.", "default": "digits100"}
+    return _any(alone, *rows, description="Which images.", default="digits100")
 
 
-def _parts() -> dict[str, Schema]:
-    """Take what a trial's file and a sweep's have in common."""
+def _parts(left_out: Collection[str] = ()) -> dict[str, Schema]:
+    """Take what a trial's file and a sweep's have in common, without some keys of the data."""
     told = descriptions(TrialConfig)
     parts = {
-        "data": _data(),
+        "data": _data(left_out),
         "teacher": _any(_ref("teacher"), _NULL),
         "student": _ref("student"),
         "method": _ref("method"),
@@ -252,12 +253,14 @@ def _range(kind: str) -> Schema:
 
 
 def _sweep() -> Schema:
-    parts = _parts()
+    parts = _parts(left_out=("train_on", "measure_on"))  # which a search decides by itself
     networks = {part: _ref(part) for part in ("teacher", "student")}
+    several: Schema = {"type": "array", "items": _closed({"name": _NAME, **networks}, networks), "minItems": 2}
+    one = _choices(_closed(networks, networks))
     own = {
         "name": {**_NAME, "description": "Of the sweep, its folder and its study."},
-        "pairs": {"type": "array", "items": _closed({"name": _NAME, **networks}, networks), "minItems": 2},
-        "pair": _choices(_closed(networks, networks)),
+        "pairs": {"description": "Teachers with students; each trial is trained on all of them.", **several},
+        "pair": {"description": "Teachers with students; each trial has one of them.", **one},
         **parts,
         **{part: _choosable(part, parts[part]) for part in ("teacher", "student", "method", "seed")},
         "search": _search(),
@@ -268,15 +271,16 @@ def _sweep() -> Schema:
 
 def _search() -> Schema:
     objective = _any({"enum": [*METRICS]}, _object(Objective, metric={"enum": [*METRICS]}))
+    several: Schema = {"type": "array", "items": objective, "minItems": 1}
     source = _closed({"from": _NAME, "top": _fields(Source)["top"]}, ["from"])
     changes: dict[str, Schema] = {part: {} for part in ("teacher", "student", "method", "training", "seed")}
     rows: Schema = {"enum": [*PAPER_ROWS]}
     first = _any(rows, source, _closed({"label": _any(_NAME, rows), **changes}, ["label"]))
     own = {
-        "objective": _any(objective, {"type": "array", "items": objective, "minItems": 1}),
+        "objective": _any(objective, several, description="What is made large or small."),
         "sampler": _part(SamplerConfig, "name"),
         "pruner": _part(PrunerConfig, "name"),
-        "enqueue": _any(source, {"type": "array", "items": first}),
+        "enqueue": _any(source, {"type": "array", "items": first}, description="What is tried first."),
         "budget": _part(Budget),
         "rank": {"enum": [*get_args(RankName)], "description": "Of trials of several pairs."},
     }
@@ -286,7 +290,7 @@ def _search() -> Schema:
 def _part(cls: Any, name: str = "") -> Schema:
     """Take the fields of a part, all of which have defaults, or its name alone where it has one."""
     alone = [{"enum": _fields(cls)[name]["enum"]}] if name else []
-    return _any(*alone, _object(cls))
+    return _any(*alone, _object(cls), description=_first(cls))
 
 
 if __name__ == "__main__":

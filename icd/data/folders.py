@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ _TINY_MEAN, _TINY_STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)
 
 
 def load_imagefolder(request: Request) -> Split:
-    """List the images of the folder ``path``, or ``root``; nothing is decoded before it is shown.
+    """List the images of the folder ``path``, or ``root``, test images too; nothing is decoded before it is shown.
 
     The outer ``val`` folder is what papers report on, so here it is the test set; our val is taken from train.
     """
@@ -36,10 +35,9 @@ def load_imagefolder(request: Request) -> Split:
         rule = f"'{where}' must have class folders, as in train/CLASS/*.jpg and test/CLASS/*.jpg"
         above = "; data.path names the folder above 'train'" if folder.name in ("train", "test", "val") else ""
         raise DataError(f"{folder}: {rule}{above}")
-    images_of = partial(images_by_class, folder, class_names=class_names)
-    images = images_of("train")
-    check_classes(folder / tests[0], class_names)  # now, and not when a finished search opens the test images
-    return make_split(request, "imagefolder", images, partial(images_of, tests[0]), class_names)
+    # What lacks among the test images is said now, and not when a finished search opens them.
+    images, test = (images_by_class(folder, part, class_names) for part in ("train", tests[0]))
+    return make_split(request, "imagefolder", images, lambda: test, class_names)
 
 
 def load_tiny_imagenet(request: Request) -> Split:
@@ -109,26 +107,17 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_dir()))
 
 
-def check_classes(folder: Path, class_names: Sequence[str]) -> None:
-    """Compare the class folders in a folder with those of the training images; no image is looked at.
-
-    Raises:
-        DataError: If one is missing, or is no class.
-    """
-    found = set(class_folders(folder))
-    if strangers := sorted(found.difference(class_names)):
-        raise DataError(f"{folder / strangers[0]}: no such class in the training folder; remove or rename it")
-    if missing := [name for name in class_names if name not in found]:
-        raise DataError(f"{folder / missing[0]}: the class has no folder; every class needs one")
-
-
 def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileImages:
     """Find the images of ``root/part/CLASS``, sorted by class and name; its ``skipped`` counts what is none.
 
     Raises:
-        DataError: If a class has no image, or the folder has one that is no class.
+        DataError: If a class has no folder or no image, or the folder has one that is no class.
     """
-    check_classes(root / part, class_names)
+    found = set(class_folders(root / part))
+    if strangers := sorted(found.difference(class_names)):
+        raise DataError(f"{root / part / strangers[0]}: no such class in the training folder; remove or rename it")
+    if missing := [name for name in class_names if name not in found]:
+        raise DataError(f"{root / part / missing[0]}: the class has no folder; every class needs one")
     names, labels, skipped = [], [], _beside(root / part)
     for label, class_name in enumerate(class_names):
         folder = root / part / class_name

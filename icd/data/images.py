@@ -5,8 +5,10 @@ Shape key:
 """
 
 import hashlib
+import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ _FULLY_COMPARED = 100_000  # at most this many files are read to find exact dupl
 _MOST_HELD = 4 * 10**9  # bytes; CUB-200's training images take 1.2e9
 _HELD_SHARE = 4  # at most one part in four of what is free, because trials share a machine
 _CGROUP = Path("/sys/fs/cgroup")
+Told = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class ArrayImages:
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
         return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ArrayImages":
         """Give the same images on ``device``: they are in memory already."""
         return self.to(device)
 
@@ -90,7 +93,7 @@ class FileImages:
     Args:
         root: Folder the names are relative to.
         names: Relative paths with forward slashes, length N.
-        sizes_N: File sizes in bytes, int64 [N]; part of the digest, so that a replaced file is noticed.
+        sizes_N: File sizes in bytes, int64 [N].
         labels_N: int64 [N].
         skipped: What was found beside them and left out, for people; empty where nothing was.
     """
@@ -105,11 +108,15 @@ class FileImages:
 
     @classmethod
     def found(cls, root: Path, names: Sequence[str], labels: ArrayLike, skipped: str = "") -> "FileImages":
-        """Look the files up; a missing or empty one is a ``DataError``."""
+        """Look the files up; one that is missing, empty or named in other bytes than UTF-8 is a ``DataError``."""
         sizes = []
         for name in names:
             try:
+                name.encode()
                 sizes.append((root / name).stat().st_size)
+            except UnicodeEncodeError as error:
+                got = os.fsencode(name)
+                raise DataError(f"{root}: file names must be UTF-8, but got {got!r}; rename it") from error
             except OSError as error:
                 raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
             if not sizes[-1]:
@@ -122,11 +129,26 @@ class FileImages:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of relative path, size and label of each file."""
-        sha = hashlib.sha256()
-        for name, size, label in zip(self.names, self.sizes_N.tolist(), self.labels_N.tolist(), strict=True):
-            sha.update(f"{name}\0{size}\0{label}\n".encode())
+        """SHA-256 of relative path, size and label of each file, and of its bytes where ``contents`` has them.
+
+        So a file whose size no other has may be replaced by another of that size unnoticed.
+        """
+        sha, facts = hashlib.sha256(), (self.names, self.sizes_N.tolist(), self.labels_N.tolist(), self.contents)
+        for name, size, label, content in zip(*facts, strict=True):
+            sha.update(f"{name}\0{size}\0{label}\0{content}\n".encode())
         return sha.hexdigest()
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """BLAKE2b of each file that has the size of another, length N; empty for the others, which are not read.
+
+        Beyond 100,000 of those (ImageNet) no file is read, because reading all of it would take hours.
+        """
+        sized = list(zip(self.names, self.sizes_N.tolist(), strict=True))
+        compared = {size for size, count in Counter(size for _, size in sized).items() if count > 1}
+        if sum(size in compared for _, size in sized) > _FULLY_COMPARED:
+            return ("",) * len(self)
+        return tuple(_content_digest(self.root / name) if size in compared else "" for name, size in sized)
 
     def subset(self, indices: ArrayLike) -> "FileImages":
         index_n = np.asarray(indices, dtype=np.int64)
@@ -150,10 +172,11 @@ class FileImages:
         rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
         raise DataError(f"{file}: {rule}; take crop_flip with resize, or resize the file")
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages | FileImages":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ImageSet":
         """Give the images in memory, on a device, where the views bring all to one square and there is room.
 
-        They are decoded once for all trials of this process. The pixels are those that files would show.
+        They are decoded once for all trials of this process. The pixels are those that files would show. ``told`` is
+        called after each image.
         """
         side = views.source
         if side is None:
@@ -163,14 +186,14 @@ class FileImages:
             free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
             if key not in self._held and 3 * side * side * len(self) <= min(_MOST_HELD, free // _HELD_SHARE):
                 self._held.clear()  # one copy at a time
-                self._held[key] = decoded(self, views, threads).to(device)
+                self._held[key] = decoded(self, views, threads, told).to(device)
             return self._held.get(key, self)
 
 
 ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 
 
-def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:
+def decoded(files: FileImages, views: "ViewFamily", threads: int = 8, told: Told | None = None) -> ArrayImages:
     """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
     side = views.source
     assert side is not None, "views of each image's own size cannot be shown from memory"
@@ -180,7 +203,9 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
         images_NCHW[index] = pixels(stretched(files.source(index, views), side))
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(decode_into, range(len(files))))
+        for _ in pool.map(decode_into, range(len(files))):
+            if told:
+                told()
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 
 
@@ -200,22 +225,13 @@ def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:
 
 
 def file_groups(files: FileImages) -> NDArray[np.int64]:
-    """Give files with the same bytes the same number: int64 [N].
-
-    Only files of equal size are read. Beyond 100,000 of those (ImageNet) nothing is read and each file is its
-    own group, because reading all of it would take hours.
-    """
-    _, inverse_N, counts = np.unique(files.sizes_N, return_inverse=True, return_counts=True)
-    compared_N = counts[inverse_N] > 1
-    if int(compared_N.sum()) > _FULLY_COMPARED:
-        return np.arange(len(files), dtype=np.int64)
-    named = zip(files.names, compared_N.tolist(), strict=True)
-    return _numbered(_content(files.root / name) if compared else name.encode() for name, compared in named)
+    """Give files with the same bytes the same number, as far as they were read: int64 [N]."""
+    return _numbered((content or name).encode() for name, content in zip(files.names, files.contents, strict=True))
 
 
-def _content(file: Path) -> bytes:
+def _content_digest(file: Path) -> str:
     try:
-        return file.read_bytes()
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); restore or remove the file") from error
 

@@ -57,7 +57,7 @@ def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     sides = [_Side(root, find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
-    rows = _rows(names, [{path: flat_text(value) for path, value in config.items()} for config in configs])
+    rows = _rows(names, [{path: flat_text(value, 15) for path, value in config.items()} for config in configs])
     differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}
     figures = _rows(names, [_figures(side) for side in sides])
     return {"names": [*names], "warnings": _warnings(sides), "figures": figures, "differences": differences}
@@ -129,14 +129,14 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
         found.append(f"They were confirmed in different ways ({', '.join(ways)}).")
     if len({side.complete for side in sides}) > 1 and all(side.complete for side in sides):
         told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
-        found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
+        found.append(f"The best of more trials is better by chance alone ({told}, one seed each).")
     if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):
         told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {several} {told}.")
     return found
 
 
-def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
+def compare_pairs(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
     """Put the winner of a sweep over several pairs beside the best trial of a sweep for each pair.
 
     A sweep belongs to the pair with the networks, teacher weights and images of its best trial. Of several sweeps for
@@ -145,8 +145,8 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
     Returns:
         Plain data: ``name`` of the sweep, ``trial`` that won by rank, ``trials`` that it is the best of, the first
         objective's ``metric`` and ``direction``, and ``rows``. A row has a ``pair``, what the winner reaches on it
-        (``generalist``), and of the pair's own sweep its name (``sweep``), its best ``trial``, the count of complete
-        ``trials``, what that reaches (``specialist``) and the ``difference``: generalist minus specialist.
+        (``common``), and of the pair's own sweep its name (``sweep``), its best ``trial``, the count of complete
+        ``trials``, what that reaches (``own``) and the ``difference``: ``common`` minus ``own``.
 
     Raises:
         UsageError: If the first is not over several pairs or another is, one belongs to no pair, or the objectives
@@ -164,17 +164,17 @@ def specialists(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:
     better = max if objective.direction == "maximize" else min
     for other in others:
         own = find(root, other)
-        refuse_several_pairs(own, "it is no specialist")
-        first = stored_sweep(own).objectives[0]
-        if (first.metric, first.direction) != (objective.metric, objective.direction):
-            raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
-        record, special = _best(own, root)
-        pair, value = _pair_of(own, special.configs(record)[""], configs, ledger), record.values[0]
-        row: dict[str, Any] = {"sweep": other, "trial": record.number, "trials": len(special.ordered)}
-        row |= {"specialist": value, "difference": winner.members[pair] - value}
-        found[pair] = better([found.get(pair, row), row], key=lambda row: row["specialist"])
-    none = {"sweep": None, "trial": None, "trials": 0, "specialist": None, "difference": None}
-    rows = [{"pair": pair, "generalist": winner.members[pair], **found.get(pair, none)} for pair in configs]
+        refuse_several_pairs(own, "--pairs takes none beside the first")
+        goal, got = (f"{of.direction} {of.metric}" for of in (objective, stored_sweep(own).objectives[0]))
+        if goal != got:
+            raise UsageError(f"sweep {other!r} must have the objective {goal} too, but got {got}")
+        record, alone = _best(own, root)
+        pair, value = _pair_of(own, alone.configs(record)[""], configs, ledger), record.values[0]
+        row: dict[str, Any] = {"sweep": other, "trial": record.number, "trials": len(alone.ordered)}
+        row |= {"own": value, "difference": winner.members[pair] - value}
+        found[pair] = better([found.get(pair, row), row], key=lambda row: row["own"])
+    none = {"sweep": None, "trial": None, "trials": 0, "own": None, "difference": None}
+    rows = [{"pair": pair, "common": winner.members[pair], **found.get(pair, none)} for pair in configs]
     said = {"metric": objective.metric, "direction": objective.direction}
     return {"name": name, "trial": winner.number, "trials": len(searched.ordered), **said, "rows": rows}
 
@@ -191,7 +191,7 @@ def _best(ledger: Ledger, root: Path) -> "tuple[TrialRecord, Searched]":
 
 
 def _pair_of(own: Ledger, config: "TrialConfig", runs: "Mapping[str, TrialConfig]", ours: Ledger) -> str:
-    """Name the pair that a specialist has: the same networks, teacher weights and images."""
+    """Name the pair that a sweep of one pair has: the same networks, teacher weights and images."""
     same_images = ours.attributes["data_digest"] == own.attributes["data_digest"]
     student, teacher = config.student, config.to_data().get("teacher")
     for pair, run in runs.items():

@@ -46,7 +46,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """How and where to run: ``icd.search.settings.Settings``. Of these only ``teacher_cache`` rounds a result."""
+    """How and where to run; ``teacher_cache`` and ``engine`` change the rounding, and single results by points."""
 
     root: Path | str | None
     data_root: Path | str | None

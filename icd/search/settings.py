@@ -24,7 +24,7 @@ ExecutorName = Literal["ray", "process"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How and where to run; nothing here changes a result."""
+    """How and where to run; ``teacher_cache`` and ``engine`` change the rounding, and single results by points."""
 
     root: Path  # folder of results
     data_root: Path | None = None  # folder of data sets

@@ -95,7 +95,8 @@ class _Preflight:
     def _read_data(self) -> str:
         """Read the images, and see whether they suit every configuration; gives a line on them."""
         first, split = read_data(self.configs[0], self.folders)
-        self.split, self.digest, self.train_on = split, first.data.digest or "", first.data.train_on
+        self.split, self.digest = split, first.data.digest or ""
+        self.shown = for_training(split, first.data.train_on)
         if first.data.measure_on == "test":
             opened = split.test.open("to see whether they are those of earlier runs")
             self.test_digest, self.test_images = opened.digest, len(opened)
@@ -113,7 +114,7 @@ class _Preflight:
     def _try_before_teachers(self) -> None:
         """Try every base loss on random logits, and a plugin's methods with a teacher whose weights are random."""
         try_base_losses(self.configs, self.split.num_classes, self.device)
-        probe, untrained, classes = Probe(self.split, self.quiet), dict[str, Network](), self.split.num_classes
+        probe, untrained, classes = Probe(self.shown, self.quiet), dict[str, Network](), self.split.num_classes
         for config in {config.key(): config for config in self.configs}.values():
             source, line = place_of_class(METHODS, type(config.method))
             if not source:
@@ -155,8 +156,10 @@ class _Preflight:
             if config.teacher is not None and teacher_name(config) == name
         ]
         mode = cache_mode(request, name, its_own)
-        shown, folder = for_training(self.split, self.train_on), self.folders.teacher_cache
-        plan = plan_cache(its_own, shown, mode, folder=folder, budget_gb=request.teacher_cache_gb)
+        sharing = {teacher_name(config) for config in self.configs if suits(config)}
+        budget_gb, chosen = request.teacher_cache_gb / max(1, len(sharing)), mode != request.teacher_cache
+        folder = self.folders.teacher_cache
+        plan = plan_cache(its_own, self.shown, mode, folder=folder, budget_gb=budget_gb, chosen=chosen)
         self.say(summary(plan))
         return plan.mode
 
@@ -172,7 +175,7 @@ class _Preflight:
 
     def _try_configurations(self) -> None:
         """Make a step with each; another seed breaks nothing."""
-        probe = Probe(self.split, self.quiet)
+        probe = Probe(self.shown, self.quiet)
         for config in {replace(config, seed=0).key(): config for config in self.configs}.values():
             probe(config, self.networks.get(teacher_name(config)))
 

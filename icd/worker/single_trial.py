@@ -10,7 +10,7 @@ import yaml
 
 from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
-from icd.errors import Interrupted
+from icd.errors import ConfigError, Interrupted, Problem
 from icd.storage.folder_lock import alone_in
 from icd.teacher.cache import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
@@ -45,18 +45,20 @@ def run_trial(
         folders: Root and data.
         execution: Device and callbacks; its checkpoint folder and report are replaced by the trial's own.
         resume: Continue a trial that was cut off.
-        open_test: Measure the last epoch on the test set, once, and say so in the folder.
+        open_test: Measure the last epoch on the test set, once, and say so in the folder; a configuration that is
+            measured on test images throughout needs it.
         teacher_cache: What is kept of the teacher's answers.
         teacher_cache_gb: What its cache may take on disk.
         announce: Told what happens, in a line.
 
     Raises:
+        ConfigError: If the configuration is measured on test images and ``open_test`` is off.
         StateError: If the folder holds another configuration, or an unfinished trial and ``resume`` is off.
         Interrupted: If ``execution.stop`` ended the training; it can be resumed.
     """
-    folder = folders.trial(name)
+    folder, purpose = folders.trial(name), _purpose(config, name, open_test=open_test)
     config, read = read_data(config, folders)
-    split = for_trial(read, config.data.train_on, config.data.measure_on, f"icd train {name}")
+    split = for_trial(read, config.data.train_on, config.data.measure_on, purpose)
     for note in read.notes:
         announce(f"note: {note}")
     announce(
@@ -76,14 +78,25 @@ def run_trial(
             announce(f"{folder} is finished; nothing to train")
         elif execution.stop():
             raise Interrupted("stopped before the student's next epoch; continue with --resume")
+        elif config.data.measure_on == "test":
+            _note_look(folder, config, purpose)
         with open_teacher_cache(
             config, split, network, folders, teacher_cache, teacher_cache_gb, alone=True, announce=announce
         ) as answers:
             result = continue_trial(config, split, network, folder, replace(execution, cache=answers))
         if open_test and "test" not in result:
-            result["test"] = _look_at_test(config, read, folder, execution, name)
+            result["test"] = _look_at_test(config, read, folder, execution, purpose)
             write_json(folder / "result.json", result, indent=1)
     return result
+
+
+def _purpose(config: TrialConfig, name: str, *, open_test: bool) -> str:
+    """Say what the images are for; test images are for nothing that does not ask for them."""
+    if config.data.measure_on == "test" and not open_test:
+        rule = "must be val without --test, because its epochs are measured on test images"
+        hint = "add --test, or --set data.measure_on=val --set data.train_on=train"
+        raise ConfigError(Problem(path="data.measure_on", rule=rule, value="test", hint=hint))
+    return f"icd train {'--test ' if open_test else ''}{name}"
 
 
 def _settle(
@@ -100,9 +113,14 @@ def _settle(
     return settled(config, choice)
 
 
-def _look_at_test(config: TrialConfig, split: Split, folder: Path, execution: Execution, name: str) -> dict[str, float]:
-    purpose = f"icd train --test {name}"
+def _note_look(folder: Path, config: TrialConfig, purpose: str) -> None:
     append_row(folder / "test_looks.jsonl", {"purpose": purpose, "time": time.time(), "key": config.key()})
+
+
+def _look_at_test(
+    config: TrialConfig, split: Split, folder: Path, execution: Execution, purpose: str
+) -> dict[str, float]:
+    _note_look(folder, config, purpose)
     images = split.test.open(purpose)
     state = read_student(folder, config.key())
     student = fitted(state, config.student.arch, config.student.stem, split.num_classes, source=str(folder)).eval()

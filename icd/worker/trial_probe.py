@@ -38,14 +38,16 @@ class Probe:
         """Compute a configuration's loss terms for a few training images in its last epoch, with full warm-up.
 
         Raises:
-            ConfigError: If a term is not finite.
+            ConfigError: If a term is not finite, or the batches do not suit the number of training images.
         """
         small = replace(config, training=replace(config.training, batch_size=_PROBE_IMAGES, drop_last=False))
         batch = next(
             iter(train_batches(small, self.split, self.split.train.to(self.execution.device), 1, self.execution))
         )
         student, output = self._student(config, batch.images_BCHW)
-        EpochInputs(config, self.split, self.split.train, self.execution).check_batch_of_one(student)
+        inputs = EpochInputs(config, self.split, self.split.train, self.execution)
+        if inputs.num_steps:  # where no batch can be filled, it says so
+            inputs.check_batch_of_one(student)
         teacher_side = None
         if teacher is not None:
             teacher_side = LiveOutputs(*self._teacher(teacher, config, batch.images_BCHW), teacher.head)
@@ -113,7 +115,7 @@ def measure_pace(config: TrialConfig, split: Split, teacher: Network | None, exe
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal num_steps
-        if not step:  # a cache is being filled
+        if not step:  # nothing is trained meanwhile
             return
         if execution.device.type == "cuda":
             torch.cuda.synchronize(execution.device)

@@ -13,7 +13,7 @@ import torch
 import icd
 from tests.command import Command, one_line
 
-EPOCHS = 20  # a signal comes a few epochs after the first
+EPOCHS = 100  # a signal comes a few epochs after the first, or seconds after it on a busy machine
 DATA = "{name: digits100, train_per_class: 2, test_per_class: 1, val_fraction: 0.5}"
 PLAIN = f"""data: {DATA}
 student: resnet8

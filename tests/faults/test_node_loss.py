@@ -17,7 +17,7 @@ from tests.documents import document_of
 from tests.integration.ray_nodes import Node, cluster, secret
 from tests.integration.ray_sweeps import document
 
-EPOCHS = 120
+EPOCHS = 300  # long enough that a node whose workers come first is not done before the other has begun
 TRIALS = 4
 
 

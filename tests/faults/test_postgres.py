@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from icd.search.study import sweep_index
-from tests.crash.served import Harness
+from tests.crash.served import Harness, Hold
 from tests.support.postgres import Postgres
 from tests.tiny import unpruned
 
@@ -27,13 +27,14 @@ def test_two_restarts_in_mid_sweep_lose_nothing(
     root = harness.root(tmp_path / "root")
     elsewhere = harness.root(tmp_path / "elsewhere")
     (elsewhere / "sweeps" / "crash").mkdir(parents=True)  # or it would be refused for its files
+    hold = Hold(root, TRIALS - 1, EPOCHS)
     drive = harness.drive(root, changes=CHANGES)
     for number in (0, 2):
         drive.until_epoch(number, 4)
         postgres.restart()
-    drive.until_epoch(2, EPOCHS - 5)  # seconds later it has its lock again
-    second = harness.drive(elsewhere, changes=CHANGES)
-    assert second.wait() == 5, second.errors
+    with hold.reached(drive):  # seconds after a restart it has its lock again
+        second = harness.drive(elsewhere, changes=CHANGES)
+        assert second.wait() == 5, second.errors
     assert f"STATE: sweep 'crash' is driven by pid {drive.pid} on {socket.gethostname()} since " in drive.errors
     assert drive.wait() == 0, drive.errors
     found = sweep_index.find(root, "crash").records()

@@ -37,7 +37,7 @@ def test_what_nohup_makes_it_ignore_stays_ignored(command: Command, tmp_path: Pa
 
 
 def test_interrupted_and_resumed(command: Command, tmp_path: Path, icd_root: Path) -> None:
-    path = file(tmp_path, training={"epochs": 40, "batch_size": 50})
+    path = file(tmp_path, training={"epochs": 120, "batch_size": 50})
     with begun("sweep", path, "--executor", "process") as process:
         signal_when(icd_root, "sweeps/by-hand/trials/*/checkpoints/epoch-*", process, signal.SIGINT)
         out, err = process.communicate(timeout=240)

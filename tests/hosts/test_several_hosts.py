@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 NAMES = ("head", "worker-1", "worker-2", "services", "client")
-NAME, TRIALS, EPOCHS = "several", 6, 16
+NAME, TRIALS, EPOCHS = "several", 6, 160  # long enough that all that happens finds a trial in training
 CUT_S, AWAY_S = 30.0, 5.0
 
 

@@ -130,6 +130,25 @@ def test_train_twice_and_changed(command: Command, tmp_path: Path) -> None:
     assert len((folder / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
+def test_a_file_that_is_measured_on_test_images_needs_test_and_is_counted(
+    command: Command, plain: Path, tmp_path: Path
+) -> None:
+    root, looks = tmp_path / "root", tmp_path / "root" / "trials" / "plain" / "test_looks.jsonl"
+    confirmed = ("train", plain, "--root", root, "--set", "data.train_on=train+val", "--set", "data.measure_on=test")
+    told = one_line(command(*confirmed), 2, "CONFIG")
+    assert "data.measure_on: must be val without --test" in told
+    assert "but got 'test'; add --test, or --set data.measure_on=val --set data.train_on=train" in told
+    assert not looks.parent.exists()
+    for _ in range(2):
+        said = command(*confirmed, "--test")
+        assert said.code == 0, said.err
+        assert "test top-1" in said.out
+        assert [json.loads(line)["purpose"] for line in looks.read_text().splitlines()] == ["icd train --test plain"]
+    words = told.partition("or ")[2].split()
+    assert "val top-1" in command(*confirmed, *words, "--name", "tried").out
+    assert not (root / "trials" / "tried" / looks.name).exists()
+
+
 def test_fingerprint(command: Command, plain: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     refused = command("train", plain, "--root", root, "--check-fingerprint")

@@ -198,6 +198,7 @@ def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path
     assert said.code == 0, said.err
     assert f"trial {first} of by-hand" in said.out
     assert SIMPLEST in said.out
+    assert said.out.endswith(f"train it again: icd train {tmp_path / 'out' / 'best.yaml'}\n")
     card, header = (tmp_path / "out" / "README.md").read_text(), (tmp_path / "out" / "best.yaml").read_text()
     assert f"**{SIMPLEST}.**" in card
     assert "# resnet8 on digits100: sweep by-hand, trial 1, cluster weight 0\n" in card

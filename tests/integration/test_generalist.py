@@ -115,7 +115,10 @@ def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path:
         assert told["pairs"][name]["provenance"]["test/top1"] == f"{record.members[name]:.6g}"
         card = (out / name / "README.md").read_text()
         assert found.statement in card
+        assert "icd train best.yaml --test\n" in card
         assert f"the student of the pair {name}: test/top1 {record.members[name]:.6g}, one seed" in card
+    shown = command("export", "crash", "-o", out, "--format", "pt2", "--force", "--root", confirmed_pairs)
+    assert f"train it again: icd train {out / 'large' / 'best.yaml'} --test\n" in shown.out
     refused = command("export", "crash", "-o", tmp_path / "best.yaml", "--root", confirmed_pairs)
     assert "-o must be a folder" in one_line(refused, 2, "USAGE")
     root = Path(shutil.copytree(confirmed_pairs, tmp_path / "root"))
@@ -126,7 +129,7 @@ def test_each_pair_is_exported_with_its_student(confirmed_pairs: Path, tmp_path:
     assert not list((tmp_path / "other").glob("*"))
 
 
-def test_the_generalist_beside_a_specialist(
+def test_the_common_setting_beside_the_own_one_of_a_pair(
     harness: Harness, undisturbed_pairs: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "root"
@@ -138,10 +141,10 @@ def test_the_generalist_beside_a_specialist(
     best = min(records(root), key=lambda record: (record.rank, -record.values[0], record.number))
     alone = sweep_index.find(root, "alone").records()
     top = max(record.values[0] for record in alone)
-    assert (small["pair"], small["generalist"], small["specialist"]) == ("small", best.members["small"], top)
-    assert small["difference"] == small["generalist"] - top
+    assert (small["pair"], small["common"], small["own"]) == ("small", best.members["small"], top)
+    assert small["difference"] == small["common"] - top
     assert (small["sweep"], small["trials"]) == ("alone", 3)
-    assert (large["pair"], large["specialist"], large["difference"]) == ("large", None, None)
+    assert (large["pair"], large["own"], large["difference"]) == ("large", None, None)
     page = command("compare", "--pairs", "crash", "alone", "--root", root)
     assert "one seed" in page.out
     assert "validation images" in page.out

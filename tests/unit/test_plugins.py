@@ -1,5 +1,7 @@
 """Plugins: found, imported once, kept with their text, and refused with a sentence where they are wrong."""
 
+import base64
+import gzip
 import json
 import os
 import subprocess
@@ -315,6 +317,7 @@ def test_a_job_gets_the_text_of_plugins_with_its_file(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(sweep_document(tmp_path / "images.npz", ["my_loss.py"])))
     name, variables = read_file("sweep", file, {"overrides": ()})
     plugin.unlink()
-    sweep = read_sweep(parse_yaml(variables[FILE_VARIABLE], "job"))
+    text = gzip.decompress(base64.b64decode(variables[FILE_VARIABLE])).decode()
+    sweep = read_sweep(parse_yaml(text, "job"))
     assert (name, sweep.name) == ("mine", "mine")
     assert [item["name"] for item in sweep.to_data()["plugins"]] == ["my_loss.py"]

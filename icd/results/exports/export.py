@@ -41,6 +41,7 @@ class Exported:
         provenance: Where both come from: comments of the configuration, metadata of the weights, but for the hour.
         differences: Largest difference of a logit for each program, by file name.
         compared_on: What the programs were compared on; empty where there are none.
+        measure_on: What the configuration's epochs are measured on: with ``test``, ``icd train`` needs ``--test``.
         registered: The registered model, where that was asked for.
         pairs: What was written for each of several pairs; all of the above is then the first one's, but for the files
             and differences, which are all. Empty where there is one.
@@ -54,6 +55,7 @@ class Exported:
     files: Sequence[Path]
     differences: Mapping[str, float] = field(default_factory=dict)
     compared_on: str = ""
+    measure_on: str = "val"
     registered: "Registered | None" = None
     pairs: "Mapping[str, Exported]" = field(default_factory=dict)
 
@@ -181,7 +183,8 @@ def _fill(
     differences = write_programs(student, sample.images_BCHW, aside, formats, run.provenance)
     (aside / WEIGHTS).write_bytes(weights_of(run))
     (aside / CONFIG).write_text(text_of(run, WEIGHTS), encoding="utf-8")
-    text = card_of(run, sample, differences, student.head.out_features, train_command(CONFIG, data_root))
+    again = train_command(CONFIG, data_root, run.config.data.measure_on)
+    text = card_of(run, sample, differences, student.head.out_features, again)
     (aside / CARD).write_text(text, encoding="utf-8")
     files = [target / name for name in (CONFIG, WEIGHTS, CARD, *differences)]
     return _exported(run, files, differences, sample.source if differences else "")
@@ -197,4 +200,5 @@ def _exported(run: ExportRun, files: Sequence[Path], differences: Mapping[str, f
         files=tuple(files),
         differences=differences,
         compared_on=compared_on,
+        measure_on=run.config.data.measure_on,
     )

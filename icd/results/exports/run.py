@@ -160,6 +160,7 @@ def card_of(run: ExportRun, sample: "Sample", differences: Mapping[str, float], 
     return rendered("card.md.j2", run=run, **values, **more)
 
 
-def train_command(config: Path | str, data_root: Path | None) -> str:
+def train_command(config: Path | str, data_root: Path | None, measure_on: str) -> str:
     """Write the command that trains an exported configuration again, with the data folder that the export had."""
-    return shlex.join(["icd", "train", str(config), *(["--data-root", str(data_root)] if data_root else [])])
+    options = [*(["--data-root", str(data_root)] if data_root else []), *(["--test"] if measure_on == "test" else [])]
+    return shlex.join(["icd", "train", str(config), *options])

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from icd.config.json_schema import schema_of
 from icd.config.read_trial import read_trial
 from icd.config.trial import DataConfig, TrialConfig, student_name
 from icd.config.yaml import Document
@@ -97,5 +99,8 @@ def test_a_sweep_file_may_not_say_it(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         sweep(data="{name: digits100, " + value + "}")
     key, _, said = value.partition(": ")
+    data = {"name": "digits100", key: said}
+    assert Draft202012Validator(schema_of("trial")).is_valid({**SEARCHED, "data": data})
+    assert not Draft202012Validator(schema_of("sweep")).is_valid({"name": "x", "data": data})
     wanted = f"x.yaml:4: data.{key}: a search trains on train and chooses on val; 'icd confirm' does the rest, but got"
     assert f"{wanted} {said!r}" in [str(problem) for problem in caught.value.problems]

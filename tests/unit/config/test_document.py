@@ -322,6 +322,8 @@ def test_the_schema_says_meaning_range_and_default(schemas: dict[str, jsonschema
     weight = schema["$defs"]["method.distill"]["properties"]["cluster_weight"]
     assert (weight["minimum"], weight["default"]) == (0, 0.0)
     assert weight["description"].startswith("Weight of the cluster term")
+    keys: Any = schemas["sweep"].schema["properties"]
+    assert all(key["description"] for key in (*keys.values(), *keys["search"]["properties"].values()))
 
 
 # --set

@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -295,12 +296,20 @@ def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> No
     assert len(load("imagefolder", tmp_path).test.open("count")) == 6
 
 
-@pytest.mark.parametrize(("renamed", "told"), [("emu", "emu: no such class"), (".emu", "the class has no folder")])
-def test_other_classes_among_test_images_are_told_while_the_test_set_is_closed(
-    tmp_path: Path, renamed: str, told: str
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda folder: folder.rename(folder.with_name("emu")), "emu: no such class"),
+        (lambda folder: folder.rename(folder.with_name(".emu")), "the class has no folder"),
+        (lambda folder: [file.unlink() for file in folder.iterdir()], "the class has no image"),
+        (lambda folder: next(folder.iterdir()).write_bytes(b""), "the image file is empty"),
+    ],
+)
+def test_what_lacks_among_test_images_is_told_while_the_test_set_is_closed(
+    tmp_path: Path, change: Callable[[Path], object], told: str
 ) -> None:
     make_imagefolder(tmp_path, "test")
-    sorted((tmp_path / "test").iterdir())[0].rename(tmp_path / "test" / renamed)
+    change(sorted((tmp_path / "test").iterdir())[0])
     with pytest.raises(DataError, match=told):
         load("imagefolder", tmp_path)
 

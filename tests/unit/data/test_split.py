@@ -1,5 +1,6 @@
 import copy
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_arrays_of_the_wrong_kind_are_refused() -> None:
         ArrayImages(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
 
 
-def test_file_digest_sees_names_sizes_and_labels(tmp_path: Path) -> None:
+def test_file_digest_sees_names_sizes_labels_and_the_bytes_of_files_of_one_size(tmp_path: Path) -> None:
     save_pictures(tmp_path / "a", 2, first=0)
     names = ["a/a_0.png", "a/a_1.png"]
     first = FileImages.found(tmp_path, names, [0, 1])
@@ -184,6 +185,12 @@ def test_file_digest_sees_names_sizes_and_labels(tmp_path: Path) -> None:
     replaced = FileImages.found(tmp_path, names, [0, 1])
     assert len({first.digest, relabelled.digest, replaced.digest}) == 3
     assert first.subset([1, 0]).subset([1, 0]).digest == first.digest
+    bitmaps, digests = ["a/0.bmp", "a/1.bmp"], set()
+    for shade in (7, 8):
+        for number, name in enumerate(bitmaps):
+            picture(number + shade, 50).save(tmp_path / name)
+        digests.add(FileImages.found(tmp_path, bitmaps, [0, 1]).digest)
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "flipped header"])
@@ -203,12 +210,14 @@ def test_a_broken_image_is_named(tmp_path: Path, damage: str, suffix: str, monke
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+def test_files_that_are_missing_empty_or_not_named_in_utf_8_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(DataError, match=r"empty\.jpg: the image file is empty"):
         FileImages.found(tmp_path, ["empty.jpg"], [0])
     with pytest.raises(DataError, match=r"gone\.jpg: .* not there"):
         FileImages.found(tmp_path, ["gone.jpg"], [0])
+    with pytest.raises(DataError, match=r"file names must be UTF-8, but got b'a/caf\\xe9\.jpg'; rename it"):
+        FileImages.found(tmp_path, [os.fsdecode(b"a/caf\xe9.jpg")], [0])
 
 
 def test_decoding_into_memory_keeps_the_order(tmp_path: Path) -> None:

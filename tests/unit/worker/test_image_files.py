@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoders:
     return found
 
 
-def run_attempt(tmp_path: Path) -> Mapping[str, float]:
+def run_attempt(tmp_path: Path, progress: Callable[[int, int, int], None] = lambda *where: None) -> Mapping[str, float]:
     config, _ = read_data(
         read_trial(Document(TRIAL, "trial")), TrialFolders(root=tmp_path / "root", data_root=tmp_path)
     )
@@ -73,15 +73,18 @@ def run_attempt(tmp_path: Path) -> Mapping[str, float]:
         said.append(epoch)
         return True
 
-    outcome = train_attempt(attempt, SharedInputs(), note, progress=lambda *where: None)
+    outcome = train_attempt(attempt, SharedInputs(), note, progress=progress)
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 
 
 def test_a_trial_decodes_each_image_once_for_all_its_epochs(tmp_path: Path, decoders: Decoders) -> None:
-    run_attempt(tmp_path)
+    told: list[tuple[int, int, int]] = []
+    run_attempt(tmp_path, lambda *where: told.append(where))
     assert set(decoders.counts.values()) == {1}
     assert len(decoders.counts) == 12  # train and val, no test image
+    epochs = [(epoch, step, 2) for epoch in (1, 2) for step in (1, 2, 0)]
+    assert told == [(0, 0, 1)] * 12 + epochs, "each image, each step, and each batch that is measured on"
 
 
 def test_where_images_do_not_fit_a_trial_decodes_with_as_many_threads_as_it_has_cores(

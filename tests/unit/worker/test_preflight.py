@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -178,3 +179,23 @@ def test_crd_is_refused_where_there_is_one_class(tmp_path: Path) -> None:
     config = read_trial(Document({**document, **more}, "trial"))
     with pytest.raises(ConfigError, match=r"method: CRD contrasts an image with those of other classes .* but got 1"):
         read_data(config, TrialFolders(root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("train_on", "protocol", "told"),
+    [
+        ("train", {"batch_size": 81, "drop_last": True}, r"images \(80\) must hold with drop_last, but got 81"),
+        ("train+val", {"batch_size": 81, "drop_last": True}, ""),
+        ("train+val", {"batch_size": 33}, "batch_size: must not leave a batch of one of 100 images"),
+        ("train", {"batch_size": 33}, ""),
+    ],
+)
+def test_batches_must_suit_what_is_trained_on(
+    tmp_path: Path, train_on: str, protocol: dict[str, object], told: str
+) -> None:
+    data = {"name": "npz", "path": str(write_images(tmp_path / "ten.npz")), "val_fraction": 0.2, "train_on": train_on}
+    data["measure_on"] = "val" if train_on == "train" else "test"
+    more = {"student": "torchvision_resnet18", "method": "cross_entropy", "training": {**training(1), **protocol}}
+    request = PreflightRequest(configs=[{"data": data, **more}], root=str(tmp_path), probe=True)
+    with pytest.raises(ConfigError, match=told) if told else nullcontext():
+        run_preflight(request, lambda line: None, lambda: False)
