@@ -251,6 +251,8 @@ def _module_digest(name: str) -> str:
         spec = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
         spec = None
+    if spec is not None and spec.submodule_search_locations and not spec.origin:
+        raise ConfigError(Problem(rule=f"plugin {name!r} is in a package without __init__.py; add one"))
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
         hint = "install it there, or give the path of a file, which travels with the configuration"
         raise ConfigError(Problem(rule=f"plugin {name!r} is not installed on {os.uname().nodename}", hint=hint))

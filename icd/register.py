@@ -51,7 +51,7 @@ def collecting() -> Iterator[list[Added]]:
 
 
 def added_by(module: str) -> list[Added]:
-    """Give what a module and those in it registered when they were imported; of its whole package where that is none."""
+    """Give what a module and those in it registered when imported; of its whole package where that is none."""
     names = module, module.partition(".")[0]
     found = [[added for added in _KNOWN if f"{added.module}.".startswith(f"{name}.")] for name in names]
     return found[0] or found[1]
@@ -208,6 +208,9 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     """Take a row for whoever collects, or add it for this process alone."""
     if name in table.own:
         raise _refusal(table.what, name, "is taken: icd has one of that name; choose another")
+    other = table.name_of(row) if isinstance(row, type) else None
+    if other not in (None, name):
+        raise _refusal(table.what, name, f"is a second name of {other!r}; register a class of its own")
     added = Added(table, name, row, _caller())
     collected = _COLLECTING.get()
     if collected is None:

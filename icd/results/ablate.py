@@ -5,11 +5,12 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
+from icd.fields import annotations
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.outcome import WHOLE, FailedRuns
@@ -52,7 +53,8 @@ def _of_base_term(method: CellDistillation) -> dict[str, CellDistillation]:
     loss = method.base_loss
     for field in fields(loss):  # type: ignore[arg-type]
         usual = _default(type(loss), field.name)
-        if isinstance(usual, float):
+        kind = annotations(type(loss))[field.name]
+        if type(usual) in (int, float) and float in (kind, *get_args(kind)):
             changed[f"{field.name} {usual:g}"] = replace(method, base_loss=replace(loss, **{field.name: usual}))  # type: ignore[type-var]
     if not isinstance(loss, KnowledgeDistillation):
         changed["base loss KD"] = replace(method, base_loss=KnowledgeDistillation())

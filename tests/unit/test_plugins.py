@@ -233,6 +233,17 @@ def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "plugins[1]: another plugin is called my_loss.py" in refused(write_trial(tmp_path, ["my_loss.py"]))
 
 
+def test_a_class_of_another_name_and_a_package_without_an_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "second.py").write_text(
+        "import icd\nicd.register_base_loss('mine', icd.losses.KnowledgeDistillation)\n"
+    )
+    assert "base loss 'mine' is a second name of 'kd'" in refused(write_trial(tmp_path, ["second.py"]))
+    (tmp_path / "bare_package").mkdir()
+    write_plugin(tmp_path / "bare_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "without __init__.py; add one" in refused(write_trial(tmp_path, ["bare_package.my_loss"]))
+
+
 def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "must be a list of files and modules" in refused(write_trial(tmp_path, {"a": 1}))  # type: ignore[arg-type]
     assert "cannot be read: no such file" in refused(write_trial(tmp_path, ["nowhere.py"]))
