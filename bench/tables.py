@@ -229,7 +229,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
         budget=Budget(trials=1000),
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    drive(ledger, sweep, [], 1, shared=False)
+    drive(ledger, sweep, [], 1)
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)

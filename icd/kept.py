@@ -1,4 +1,4 @@
-"""Constants made once in a process and never dropped."""
+"""Constants made once in a process."""
 
 from collections.abc import Callable, Hashable
 from functools import wraps
@@ -8,20 +8,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def kept(make: Callable[P, T]) -> Callable[P, T]:
-    """Remember what a pure function gave for each of its arguments, for good.
+def kept(make: Callable[P, T], *, most: int = 0) -> Callable[P, T]:
+    """Remember what a pure function gave for each of its arguments, for good, or the newest ``most`` of them.
 
-    For small matrices on a device: copying one there makes a training step wait, and a recorded step (a CUDA graph)
-    reads the address it was recorded with, so what a thread was given must stay that very object. ``functools.cache``
-    replaces it where two threads come at once.
+    For matrices on a device: copying one there makes a training step wait, and a recorded step (a CUDA graph) reads the
+    address it was recorded with, so what a thread was given must stay that very object. ``functools.cache`` replaces it
+    where two threads come at once. Without ``most`` they must be small; with it, more than one trial asks for.
     """
     found: dict[tuple[Hashable, ...], T] = {}
 
     @wraps(make)
     def given(*args: P.args, **kwargs: P.kwargs) -> T:
         key = (*args, *sorted(kwargs.items()))
-        if key not in found:
-            found.setdefault(key, make(*args, **kwargs))
-        return found[key]
+        if (value := found.get(key)) is None:
+            value = found.setdefault(key, make(*args, **kwargs))
+            for old in list(found)[:-most] if most else ():
+                found.pop(old, None)
+        return value
 
     return given

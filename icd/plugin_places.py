@@ -21,7 +21,7 @@ def place_of_class(table: Registry[Any], cls: type) -> tuple[str, int | None]:
     if not text:
         try:
             file = Path(inspect.getsourcefile(cls) or "")
-            name, text = file.name, file.read_text(encoding="utf-8")
+            name, text = file.name, file.read_text(encoding="utf-8-sig")
         except (OSError, TypeError, UnicodeDecodeError):
             return plugin.name, None
     found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef) and node.name == cls.__name__]

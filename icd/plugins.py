@@ -9,7 +9,6 @@ used, and its digest must be the same there.
 """
 
 import contextlib
-import difflib
 import hashlib
 import importlib
 import importlib.abc
@@ -29,9 +28,10 @@ from typing import Any
 
 from icd.errors import ConfigError, Problem, StateError
 from icd.register import Added, added_by, collecting
+from icd.text import first_change
 
 VARIABLE, GROUP = "ICD_PLUGINS", "icd.plugins"
-MAX_BYTES = 64 * 1024  # of a file; it stands in every trial's document
+MAX_BYTES, MAX_BYTES_OF_ALL = 64 * 1024, 160 * 1024  # of files; they stand in every trial's document, which has 256 KiB
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PREFIX = "icd_plugin_"
 
@@ -73,24 +73,24 @@ def resolve(item: object, folder: Path) -> Plugin:
     return Plugin(name=item, digest=_module_digest(item))
 
 
-def place_of(item: object, folder: Path) -> str:
-    """Give the path of an item that is a file; empty for others."""
+def place_of(item: object, folder: Path) -> dict[str, str]:
+    """Give the ``path`` of an item that is a file, as a document holds it; nothing for others."""
     is_file = isinstance(item, str) and (item.endswith(".py") or "/" in item)
-    return str((folder / Path(str(item)).expanduser()).resolve()) if is_file else ""
+    return {"path": str((folder / Path(str(item)).expanduser()).resolve())} if is_file else {}
 
 
-def ambient() -> list[Plugin]:
-    """Read what ``ICD_PLUGINS`` names, with paths seen from the working directory, and the entry points' modules.
+def ambient() -> dict[Plugin, dict[str, str]]:
+    """Read what ``ICD_PLUGINS`` names, seen from the working directory, and entry points, each with its place.
 
     Raises:
         ConfigError: If one of them cannot be read; it says where it was named.
     """
     named = [(VARIABLE, word.strip()) for word in re.split(r"[:,]", os.environ.get(VARIABLE, "")) if word.strip()]
     entries = sorted((point.name, point.value.partition(":")[0]) for point in entry_points(group=GROUP))
-    found = []
+    found = {}
     for where, item in [*named, *((f"entry point {name} of {GROUP}", module) for name, module in entries)]:
         try:
-            found.append(resolve(item, Path.cwd()))
+            found[resolve(item, Path.cwd())] = place_of(item, Path.cwd())
         except ConfigError as error:
             raise ConfigError([replace(problem, path=where) for problem in error.problems]) from error
     return found
@@ -104,16 +104,23 @@ def activate(plugins: Sequence[Plugin]) -> None:
         StateError: If a module is not the one that the document was written with.
     """
     with _ONE_AT_A_TIME:
-        found: dict[tuple[int, str], Plugin] = {}
+        found: dict[tuple[int, str], tuple[Added, Plugin]] = {}
         for plugin in plugins:
             for added in rows_of(plugin):
-                other = found.setdefault((id(added.table), added.name), plugin)
-                if other.name != plugin.name:
-                    rule = f"{added.table.what} {added.name!r} is registered by {other.name} and by {plugin.name}"
+                key = id(added.table), added.name
+                other, owner = found.get(key, (added, plugin))
+                if other is not added and owner.name != plugin.name:
+                    rule = f"{added.table.what} {added.name!r} is registered by {owner.name} and by {plugin.name}"
                     raise ConfigError(Problem(rule=f"{rule}; choose another name in one of them"))
-        for plugin in plugins:
-            for added in rows_of(plugin):
-                added.table.add(added.name, added.row, plugin)
+                nearer = _nearness(plugin, added.module) > _nearness(owner, added.module)
+                found[key] = added, plugin if nearer else owner
+        for added, owner in found.values():
+            added.table.add(added.name, added.row, owner)
+
+
+def _nearness(plugin: Plugin, module: str) -> int:
+    """Order plugins whose import registered a row: its own module, its package, any other."""
+    return len(plugin.name) if f"{module}.".startswith(f"{plugin.name}.") else 0
 
 
 def rows_of(plugin: Plugin) -> list[Added]:
@@ -126,7 +133,7 @@ def rows_of(plugin: Plugin) -> list[Added]:
 
 def _of_file(path: Path) -> Plugin:
     try:
-        source = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise _refusal(f"cannot be read: {(error.strerror or 'not a file').lower()}", str(path)) from None
     except UnicodeDecodeError:
@@ -192,7 +199,7 @@ def _importing(plugin: Plugin) -> Iterator[list[Added]]:
             yield found
     except (Exception, SystemExit) as error:
         raise ConfigError(_failure(plugin, error)) from error
-    found.extend([] if found else added_by(plugin.name))
+    found.extend([] if found or plugin.source else added_by(plugin.name))  # a module may have been imported before
     if not found:
         hint = "call icd.register_base_loss, register_method, register_model, register_dataset or register_augmentation"
         raise ConfigError(Problem(rule="registers nothing", source=plugin.name, hint=hint))
@@ -244,6 +251,8 @@ def _module_digest(name: str) -> str:
         spec = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
         spec = None
+    if spec is not None and spec.submodule_search_locations and not spec.origin:
+        raise ConfigError(Problem(rule=f"plugin {name!r} is in a package without __init__.py; add one"))
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
         hint = "install it there, or give the path of a file, which travels with the configuration"
         raise ConfigError(Problem(rule=f"plugin {name!r} is not installed on {os.uname().nodename}", hint=hint))
@@ -265,20 +274,8 @@ def changes(before: Sequence[Mapping[str, str]], now: Sequence[Mapping[str, str]
         elif old[name]["digest"] != new[name]["digest"]:
             digests = f"digest {old[name]['digest'][:12]} -> {new[name]['digest'][:12]}"
             texts = old[name].get("source", ""), new[name].get("source", "")
-            lines.append(f"plugins.{name}: {digests}{_first_change(*texts)}")
+            lines.append(f"plugins.{name}: {digests}{first_change(*texts)}")
     return lines
-
-
-def _first_change(before: str, now: str) -> str:
-    """Say where two texts differ first; empty where they are not known."""
-    if not before or not now:
-        return ""
-    old, new = before.splitlines(), now.splitlines()
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            was, became = (" ".join(" ".join(part).split())[:80] for part in (old[i:j], new[k:m]))
-            return f", from line {i + 1}: {was!r} -> {became!r}"
-    return ""
 
 
 def changed_files(items: Sequence[Any]) -> list[str]:

@@ -18,10 +18,12 @@ from icd.errors import ConfigError, Problem
 from icd.fields import annotations, field_problems, ranges_of
 from icd.registry import Registry
 
-Class = TypeVar("Class", bound=type)
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}")
-_RESERVED = ("low", "high", "log", "step", "choices", "subsets_of", "name", "recipe", "arch", "train", "pretrained")
+_WORDS = ("low", "high", "choices", "subsets_of", "name", "recipe")  # keys that mean something beside a field
+_RESERVED = (*_WORDS, "log", "step", "arch", "train", "pretrained")
+_OF_DATA = ("path", "val_fraction", "split_seed", "train_on", "measure_on", "options", "digest")
+_TAKEN = "has a name that files use for something else; choose another"
+TAGGED = ("base_loss", "augmentation")  # fields whose value names a dataclass of a table; no others may hold one
 
 
 class Added(NamedTuple):
@@ -34,7 +36,7 @@ class Added(NamedTuple):
 
 
 _COLLECTING: ContextVar[list[Added] | None] = ContextVar("collecting", default=None)
-_OUTSIDE: list[Added] = []  # registered by a module that was imported otherwise than as a plugin
+_KNOWN: list[Added] = []  # all that was registered in this process
 
 
 @contextmanager
@@ -49,8 +51,10 @@ def collecting() -> Iterator[list[Added]]:
 
 
 def added_by(module: str) -> list[Added]:
-    """Give what a module, or a module of that package, registered when something else imported it."""
-    return [added for added in _OUTSIDE if added.module == module or added.module.startswith(f"{module}.")]
+    """Give what a module and those in it registered when imported; of its whole package where that is none."""
+    names = module, module.partition(".")[0]
+    found = [[added for added in _KNOWN if f"{added.module}.".startswith(f"{name}.")] for name in names]
+    return found[0] or found[1]
 
 
 def register_base_loss(name: str, cls: Any = None) -> Any:
@@ -183,6 +187,8 @@ def register_dataset(
     if not callable(load) or not list(inspect.signature(load).parameters):
         raise _refusal("data set", name, f"must be a function of a request, but got {load!r}")
     for parameter in list(inspect.signature(load).parameters.values())[1:]:
+        if parameter.name in (*_WORDS, *_OF_DATA):
+            raise _refusal("data set", name, f"option {parameter.name!r} {_TAKEN}")
         if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
             raise _refusal("data set", name, f"option {parameter.name!r} needs a type and a default")
     about = summary or (inspect.getdoc(load) or name).partition("\n")[0]
@@ -202,15 +208,18 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     """Take a row for whoever collects, or add it for this process alone."""
     if name in table.own:
         raise _refusal(table.what, name, "is taken: icd has one of that name; choose another")
+    other = table.name_of(row) if isinstance(row, type) else None
+    if other not in (None, name):
+        raise _refusal(table.what, name, f"is a second name of {other!r}; register a class of its own")
     added = Added(table, name, row, _caller())
     collected = _COLLECTING.get()
     if collected is None:
-        _OUTSIDE.append(added)
         table.add(name, row, added.module)
-        return
-    if any(other.table is table and other.name == name for other in collected):
+    elif any(other.table is table and other.name == name for other in collected):
         raise _refusal(table.what, name, "is registered twice by this plugin; choose another name for one of them")
-    collected.append(added)
+    else:
+        collected.append(added)
+    _KNOWN.append(added)
 
 
 def _caller() -> str:
@@ -240,7 +249,8 @@ def _check_settings(what: str, name: object, cls: Any, *, needs_defaults: bool =
         raise _refusal(what, name, f"has a field whose type cannot be found: {error}") from error
     values: dict[str, object] = {}
     for field in fields(cls):
-        if rule := _type_problem(kinds[field.name]):
+        rule = "" if field.name in TAGGED else _TAKEN if field.name in _WORDS else _type_problem(kinds[field.name])
+        if rule:
             raise _refusal(what, name, f"field {field.name!r} {rule}")
         if field.default is not MISSING:
             values[field.name] = field.default
@@ -254,28 +264,22 @@ def _check_settings(what: str, name: object, cls: Any, *, needs_defaults: bool =
 
 def _type_problem(kind: Any) -> str:
     """Say what a field's type lacks; a number needs a range, or any nonsense could be searched."""
-    if get_origin(kind) is Literal or kind in (bool, str, type(None)):
+    if get_origin(kind) is Literal or kind in (bool, str, type(None)) or ranges_of(kind):
         return ""
     if kind in (int, float):
         hint = "temperature: Positive, or Annotated[float, Range(at_least=0, at_most=1)]"
         return f"needs a range, as in {hint} (icd.fields)"
     if kind is Any or isinstance(kind, TypeVar):
         return "needs a type"
-    if isinstance(kind, type) and is_dataclass(kind):
-        return ""
-    if ranges_of(kind):
-        return ""
     inner = [item for item in get_args(kind) if item is not Ellipsis]
     if get_origin(kind) in (list, dict, set) or not inner:
-        allowed = "a number with a range, bool, str, Literal, a tuple of these, or a base loss"
-        return "" if getattr(kind, "_is_protocol", False) else f"must be {allowed}, but is {kind!r}"
+        allowed = "a number with a range, bool, str, Literal, a tuple of these, or a base loss called base_loss"
+        return f"must be {allowed}, but is {kind!r}"
     return next(filter(None, map(_type_problem, inner)), "")
 
 
 def _check_call(what: str, name: str, cls: type, method: str, arguments: Sequence[str]) -> None:
-    function = cls.__dict__.get(method) or next(
-        (base.__dict__[method] for base in cls.__mro__[1:-1] if method in base.__dict__), None
-    )
+    function = next((base.__dict__[method] for base in cls.__mro__[:-1] if method in base.__dict__), None)
     given = ", ".join(arguments)
     if function is None:
         raise _refusal(what, name, f"needs a method {method}(self, {given})")

@@ -1,5 +1,6 @@
 """Numbers and tables as text for people."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,3 +50,15 @@ def size_text(num_bytes: float) -> str:
         if num_bytes >= 0.9995 * size:  # else three digits would be 1e+03 of the unit below
             return f"{num_bytes / size:.3g} {unit}"
     return f"{num_bytes:.0f} bytes"
+
+
+def first_change(before: str, now: str) -> str:
+    """Say where two texts differ first, as ``, from line 7: 'a' -> 'b'``; empty where they are not known."""
+    if not before or not now:
+        return ""
+    old, new = before.splitlines(), now.splitlines()
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            was, became = (" ".join(" ".join(part).split())[:80] for part in (old[i:j], new[k:m]))
+            return f", from line {i + 1}: {was!r} -> {became!r}"
+    return ""

@@ -132,7 +132,7 @@ class Hand:
     def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
         points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
-        drive(self.ledger, self.sweep, points, EPOCHS, shared=False)
+        drive(self.ledger, self.sweep, points, EPOCHS)
         return self.driver_of(self.sweep)
 
     def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:

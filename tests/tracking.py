@@ -198,7 +198,7 @@ def demo_sweep(trials: int = 20, epochs: int = 12) -> list[RunView]:
                 name=f"{number:04d} {base} {scales}",
                 start_ms=start,
                 params=params,
-                tags={"method": "iCD", "device": "cpu", "state": state},
+                tags={"method": "iCD", "stage": "search" if number != 12 else "ablate", "state": state},
                 rows=rows,
                 totals=Row(0, end_ms, {"cost/seconds": 60.0 * last, "final/val/top1": rows[-1].metrics["val/top1"]}),
                 sorted_by="final/val/top1",

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from icd.cli.format import (
-    audit_lines,
-    count_text,
-    state_text,
-    status_lines,
-    trial_lines,
-    trial_text,
-    write,
-)
+from icd.cli.format import audit_lines, count_text, state_text, status_lines, trial_lines, trial_text, write
 from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb, waits
 from icd.errors import StateError, UsageError
 from icd.text import cell_text, columns
@@ -54,7 +46,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     records = records_of(root, ledger) if ledger else []
     audit = audit_sweep(plain_sweep(ledger), records) if ledger else None
     dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
-    front = [record.number for record in pareto_front(records, found.directions)]
+    front = [record.number for record in pareto_front(records, found.directions) if len(found.directions) > 1]
     told = {"pruning": audit, "front": front, "confirmed": confirmed}
     lines = status_lines(found, records) + (audit_lines(audit) if audit else [])
     lines += ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in dead)] if dead else []
@@ -86,13 +78,7 @@ def _confirmed(ledger: "Ledger") -> str | None:
 @ROOT
 @SUBMIT
 def trials(
-    name: str,
-    as_json: bool,
-    as_csv: bool,
-    states: "tuple[State, ...]",
-    top: int | None,
-    stage: "Stage",
-    root: Path,
+    name: str, as_json: bool, as_csv: bool, states: "tuple[State, ...]", top: int | None, stage: "Stage", root: Path
 ) -> None:
     """List the trials of sweep NAME, one row each, or the runs of its confirmations, ablations or races."""
     if as_json and as_csv:
@@ -177,12 +163,16 @@ def _runs(ledger: "Ledger", folder: Path) -> dict[str, Path]:
 
 
 def _record(root: Path, ledger: "Ledger", number: int) -> "TrialRecord":
+    """Give a trial, with its files here where the root is a bucket."""
+    from icd.search.study.sweep_files import sweep_files_of
+    from icd.search.study.sweep_index import pasted, sweep_folder
     from icd.search.sweep_status import records_of
 
     records = (record for stage in _STAGES for record in records_of(root, ledger, stage))
     record = next((record for record in records if record.number == number), None)
     if record is None:
-        raise StateError(f"sweep {ledger.name!r} has no trial {number}; see 'icd trials {ledger.name}'")
+        raise StateError(f"sweep {ledger.name!r} has no trial {number}; see '{pasted(root, 'trials', ledger.name)}'")
+    sweep_files_of(sweep_folder(root, ledger.name)).fetch({number: record.attempts})
     return record
 
 
@@ -278,7 +268,8 @@ def _asked(found: "TryResult", resume: str) -> list[str]:
         lines = [f"{trial} ({found.label})"]
     lines.append(f"what is not set is that of trial {found.base}")
     if not found.searched:
-        lines.append("it lies outside the ranges of the sweep, so the sampler does not learn from it")
+        why = "it lies outside the ranges, or the sampler (cmaes, nsga2) learns from its own draws alone"
+        lines.append(f"the sampler does not learn from it: {why}")
     return lines
 
 

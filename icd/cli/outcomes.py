@@ -12,6 +12,8 @@ import urllib.parse
 import urllib.request
 import webbrowser
 from contextlib import ExitStack
+from itertools import combinations, takewhile
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +62,18 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
         if rows:
             headers, cells = [title, *names], []
             for row, values in rows.items():
-                widest = _WIDEST if title == "differs" or row in TRAINED else None  # nothing that was found is cut
-                cells.append([row, *(_cut(values[name] or "-", widest) for name in names)])
+                texts = [values[name] or "-" for name in names]
+                cells.append([row, *(_cut(texts) if title == "differs" or row in TRAINED else texts)])
             lines += ["", *columns(headers, cells, left=headers)]
     write(found, lines, as_json=as_json)
 
 
-def _cut(text: str, widest: int | None) -> str:
-    return text if widest is None or len(text) <= widest else f"{text[: widest - 3]}..."
+def _cut(texts: list[str]) -> list[str]:
+    """Cut long texts, so that two that differ look different."""
+    same = max((sum(takewhile(bool, map(eq, *two))) for two in combinations(set(texts), 2)), default=0)
+    start = max(0, same - 8) if max(map(len, texts)) > _WIDEST else 0
+    shown = [f"...{text[start:]}" if start else text for text in texts]
+    return [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..." for text in shown]
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:

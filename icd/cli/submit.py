@@ -1,5 +1,7 @@
 """``--submit``: a verb as a job of a Ray cluster. It is sent with its file, followed, and ends with its exit code."""
 
+import base64
+import gzip
 import json
 import logging
 import os
@@ -23,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 MARK = "icd-out: "  # before each line of the verb's stdout, since a job has one log
 FILE_VARIABLE = "ICD_JOB_FILE"
-_MOST = 100_000  # bytes of a file; a variable of a process has 128 KiB at most
+_MOST = 100_000  # bytes of a packed file; Ray hands it on as a part of one word, which has 128 KiB at most
 _RUN = f'python -m icd.cli.main "$@" | sed -u "s/^/{MARK}/"'
-_RUN_FILE = f'f=$(mktemp -d)/$0; printf %s "${FILE_VARIABLE}" > "$f"; set -- "$@" "$f"; {_RUN}'
+_UNPACK = f'printf %s "${FILE_VARIABLE}" | base64 -d | gunzip'  # Ray fills in each $NAME of a variable's text
+_RUN_FILE = f'f=$(mktemp -d)/$0; {_UNPACK} > "$f" && set -- "$@" "$f" && {_RUN}'
 _PAUSE_S, _GIVE_UP_S = 1.0, 600.0
+_PYTHON = "'python' on the head must have icd"
 _TOKEN = "take its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, or unset both where it wants none"
 
 
@@ -34,6 +38,8 @@ def send(url: str, context: click.Context, *, detach: bool) -> int:
     """Send the verb of a context to the cluster of a dashboard, and follow it to its exit code."""
     verb, params, url = str(context.info_name), context.params, url.rstrip("/")
     words, file = words_of(context), params.get("file")
+    if params.get("yes") is False:
+        raise UsageError(f"'icd {verb}' must have --yes with --submit: nobody answers a job's question")
     name, variables = (params.get("name"), {}) if file is None else read_file(verb, file, params)
     client = connect(url)
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name or "all")
@@ -95,9 +101,11 @@ def read_file(verb: str, file: Path, params: dict[str, Any]) -> tuple[str, dict[
     text, plain = file.read_text(encoding="utf-8"), read_yaml(file).data
     if parse_yaml(text, str(file)).data != plain:  # what it extends and the text of plugins travel with it
         text = yaml_text(plain, allow_unicode=True)
-    if len(text.encode()) > _MOST:
-        raise UsageError(f"{file} is too large for a job; put it into the cluster's shared folder, and run it there")
-    return read_sweep(document).name, {FILE_VARIABLE: text}
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    if len(packed) > _MOST:
+        told = f"packed (gzip, base64) it must have at most {_MOST} bytes, but got {len(packed)}"
+        raise UsageError(f"{file} is too large for a job: {told}; run it from the cluster's shared folder")
+    return read_sweep(document).name, {FILE_VARIABLE: packed}
 
 
 def entry(words: list[str], file: Path | None) -> str:
@@ -141,7 +149,7 @@ def follow(client: Any, url: str, job: str) -> int:
             info = client.get_job_info(job)  # before the log, which then holds all that an ended job wrote
             text: str = client.get_job_logs(job)
         except Exception as error:
-            if "404" in str(error):
+            if "status code 404" in str(error):
                 raise SetupError(f"{url} knows job {job} no more: {error}; try 'icd resume'") from error
             if (silent := time.monotonic() - answered) > _GIVE_UP_S:
                 told = f"has not answered for {silent / 60:.0f} minutes ({error}), and job {job} may run on"
@@ -153,7 +161,9 @@ def follow(client: Any, url: str, job: str) -> int:
         for line in text[before:seen].splitlines():
             click.echo(line.removeprefix(MARK), err=not line.startswith(MARK))
         if ended and info.driver_exit_code in (None, 1, 126, 127) and str(info.status) == "FAILED":  # no verb's codes
-            raise SetupError(f"job {job} could not run icd there: {info.message}; 'python' on the head must have icd")
+            lost = info.driver_exit_code is None  # of a job that ran, or of one that Ray could not start
+            what, advice = ("ended", "give the same command again") if lost else ("could not run icd", _PYTHON)
+            raise SetupError(f"job {job} {what} there: {info.message}; {advice}")
         if ended:
             code = {"STOPPED": 143, "SUCCEEDED": 0}.get(str(info.status), info.driver_exit_code or 0)
             return code if code >= 0 else 128 - code

@@ -89,7 +89,7 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
         "stopped_by": result.stopped_by,
         "counts": counts_of(result.records),
         "best": trial_row(result.best, status.metrics) if result.best else None,
-        "front": [record.number for record in pareto_front(result.records, status.directions)],
+        "front": [r.number for r in pareto_front(result.records, status.directions) if len(status.directions) > 1],
         "baselines": [trial_row(record, status.metrics) for record in result.records if record.baseline],
         "failed_too_often": result.failed_too_often,
         "pending": result.pending,

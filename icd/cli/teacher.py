@@ -87,12 +87,13 @@ def list_command(as_json: bool, root: Path) -> None:
 
 
 def _recipe(arch: str, data: str, path: str | None, overrides: tuple[str, ...], **_: Any) -> "TrialConfig":
+    from icd.config.plugins import with_ambient
     from icd.config.read_trial import read_trial
     from icd.config.yaml import apply_overrides, parse_yaml
 
     images: dict[str, Any] = {"name": data} | ({"path": path} if path else {})
     document = parse_yaml(json.dumps({"data": images, "student": {"arch": arch}, "method": "cross_entropy"}), "options")
-    return read_trial(apply_overrides(document, overrides))
+    return read_trial(apply_overrides(with_ambient(document), overrides))
 
 
 def _line(card: "Teacher") -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icd.errors import Absent, ConfigError, DataError, Problem, shorten
+from icd.register import TAGGED
 
 KeyPath = tuple[str | int, ...]
 Origin = tuple[str, int | None]  # file and line, or "--set a=1" and None
@@ -32,7 +33,6 @@ _KEY_OF = {
     "pruner": "name",
     "objective": "metric",
 }
-_TAGGED = ("base_loss", "augmentation")
 
 
 def full_form(name: str | int, value: Any) -> Any:
@@ -43,7 +43,7 @@ def full_form(name: str | int, value: Any) -> Any:
         from icd.methods import METHODS  # torch, which whoever only shows documents does without
 
         return {"name" if value in METHODS else "recipe": value}
-    if name in _TAGGED:
+    if name in TAGGED:
         return {value: {}}
     return {_KEY_OF[str(name)]: value} if name in _KEY_OF else value
 
@@ -155,7 +155,7 @@ def laid_over(below: Document, above: Document) -> Document:
 def _merged(below: Any, above: Any, path: KeyPath, own: Origins, origins: dict[KeyPath, Origin]) -> Any:
     name = path[-1] if path else ""
     first, second = full_form(name, below), full_form(name, above)
-    whole = name in _TAGGED or is_range(first) or is_range(second)  # one thing, which another replaces
+    whole = name in TAGGED or is_range(first) or is_range(second)  # one thing, which another replaces
     if isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict) and not whole:
         origins.update({path: own[path]} if path in own else {})
         inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icd.config.document import Document
 from icd.errors import Absent, ConfigError, Problem
-from icd.plugins import Plugin, activate, ambient, place_of, resolve
+from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, place_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
 
@@ -19,16 +19,16 @@ def with_sources(document: Document, folder: Path) -> Document:
         return document
     for index, item in enumerate(data["plugins"]):
         if isinstance(item, str):
-            with_path = {"path": path} if (path := place_of(item, folder)) else {}
+            place = place_of(item, folder)
             try:
-                data["plugins"][index] = {**resolve(item, folder).to_data(), **with_path}
+                data["plugins"][index] = {**resolve(item, folder).to_data(), **place}
             except ConfigError:
-                data["plugins"][index] = with_path.get("path", item)
+                data["plugins"][index] = place.get("path", item)
     return document
 
 
 def with_ambient(document: Document) -> Document:
-    """Add the plugins of ``ICD_PLUGINS`` and of installed packages, in the document of a trial or a sweep.
+    """Add the plugins of ``ICD_PLUGINS`` and of installed packages to a trial or a sweep, unless it holds their text.
 
     Raises:
         ConfigError: If one of them cannot be read.
@@ -36,20 +36,18 @@ def with_ambient(document: Document) -> Document:
     data = document.data
     if not isinstance(data, dict) or not any(key in data for key in _KEYS) or not (plugins := ambient()):
         return document
-    listed = data.get("plugins", [])
-    if isinstance(listed, list):
-        known = {item["name"] for item in listed if isinstance(item, dict) and "name" in item}
-        data["plugins"] = [*listed, *(plugin.to_data() for plugin in plugins if plugin.name not in known)]
+    if isinstance(listed := data.get("plugins", []), list):
+        stored = {item.get("name") for item in listed if isinstance(item, dict) and "path" not in item}
+        added = [{**plugin.to_data(), **place} for plugin, place in plugins.items() if plugin.name not in stored]
+        data["plugins"] = [*listed, *(item for item in added if item not in listed)]
     return document
 
 
 def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, ...]:
     """Import a document's plugins; what is wrong is noted and left out."""
-    items = document.data.get("plugins")
-    if items is None:
-        return ()
-    if not isinstance(items, list):
-        problems.append(document.problem(("plugins",), "must be a list of files and modules", value=items))
+    if not isinstance(items := document.data.get("plugins"), list):
+        if items is not None:
+            problems.append(document.problem(("plugins",), "must be a list of files and modules", value=items))
         return ()
     found: list[Plugin] = []
     for index, item in enumerate(items):
@@ -57,6 +55,9 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
             plugin = resolve(item, Path.cwd())
             if any(other.name == plugin.name and other != plugin for other in found):
                 raise ConfigError(Problem(rule=f"another plugin is called {plugin.name}; rename one of the files"))
+            if sum(len(one.source.encode()) for one in {*found, plugin}) > MAX_BYTES_OF_ALL:
+                rule = f"all files together must not be larger than {MAX_BYTES_OF_ALL // 1024} KiB"
+                raise ConfigError(Problem(rule=f"{rule}; install some as a package, and give its name"))
             activate([*found, plugin])
             found.append(plugin)
         except ConfigError as error:

@@ -99,7 +99,7 @@ class PrunerConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(Checked):
-    """Where a sweep ends; whichever limit comes first.
+    """Where a sweep ends; whichever limit comes first. What is enqueued is tried in any case.
 
     Attributes:
         trials: Trials, enqueued ones included; null for all points of a grid.

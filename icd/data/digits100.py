@@ -41,15 +41,9 @@ def load(
     request: Request, *, train_per_class: Count = 100, test_per_class: Count = 20, image_seed: NonNegativeInt = 0
 ) -> Split:
     """Make the images, those of the test set when they are opened; another ``image_seed`` gives others of the kind."""
-    return make_split(
-        request,
-        "digits100",
-        make_images(train_per_class, image_seed, test=False),
-        lambda: make_images(test_per_class, image_seed, test=True),
-        class_names=tuple(f"{number:02d}" for number in range(100)),
-        mean=MEAN,
-        std=STD,
-    )
+    train, names = make_images(train_per_class, image_seed, test=False), [f"{number:02d}" for number in range(100)]
+    test = functools.partial(make_images, test_per_class, image_seed, test=True)
+    return make_split(request, "digits100", train, test, class_names=names, mean=MEAN, std=STD)
 
 
 def make_images(per_class: int, image_seed: int, *, test: bool) -> ArrayImages:

@@ -7,6 +7,7 @@ Shape key:
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,6 +33,7 @@ _FULLY_COMPARED = 100_000  # at most this many files are read to find exact dupl
 _MOST_HELD = 4 * 10**9  # bytes; CUB-200's training images take 1.2e9
 _HELD_SHARE = 4  # at most one part in four of what is free, because trials share a machine
 _CGROUP = Path("/sys/fs/cgroup")
+Told = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +81,7 @@ class ArrayImages:
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
         return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
 
-    def held(
-        self, views: "ViewFamily", device: torch.device, threads: int, told: Callable[[], None] = lambda: None
-    ) -> "ArrayImages":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ArrayImages":
         """Give the same images on ``device``: they are in memory already."""
         return self.to(device)
 
@@ -144,12 +144,11 @@ class FileImages:
 
         Beyond 100,000 of those (ImageNet) no file is read, because reading all of it would take hours.
         """
-        _, inverse_N, counts = np.unique(self.sizes_N, return_inverse=True, return_counts=True)
-        compared_N = counts[inverse_N] > 1
-        if int(compared_N.sum()) > _FULLY_COMPARED:
+        sized = list(zip(self.names, self.sizes_N.tolist(), strict=True))
+        compared = {size for size, count in Counter(size for _, size in sized).items() if count > 1}
+        if sum(size in compared for _, size in sized) > _FULLY_COMPARED:
             return ("",) * len(self)
-        named = zip(self.names, compared_N.tolist(), strict=True)
-        return tuple(_content_digest(self.root / name) if compared else "" for name, compared in named)
+        return tuple(_content_digest(self.root / name) if size in compared else "" for name, size in sized)
 
     def subset(self, indices: ArrayLike) -> "FileImages":
         index_n = np.asarray(indices, dtype=np.int64)
@@ -173,9 +172,7 @@ class FileImages:
         rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
         raise DataError(f"{file}: {rule}; take crop_flip with resize, or resize the file")
 
-    def held(
-        self, views: "ViewFamily", device: torch.device, threads: int, told: Callable[[], None] = lambda: None
-    ) -> "ArrayImages | FileImages":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ImageSet":
         """Give the images in memory, on a device, where the views bring all to one square and there is room.
 
         They are decoded once for all trials of this process. The pixels are those that files would show. ``told`` is
@@ -196,9 +193,7 @@ class FileImages:
 ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 
 
-def decoded(
-    files: FileImages, views: "ViewFamily", threads: int = 8, told: Callable[[], None] = lambda: None
-) -> ArrayImages:
+def decoded(files: FileImages, views: "ViewFamily", threads: int = 8, told: Told | None = None) -> ArrayImages:
     """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
     side = views.source
     assert side is not None, "views of each image's own size cannot be shown from memory"
@@ -209,7 +204,8 @@ def decoded(
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for _ in pool.map(decode_into, range(len(files))):
-            told()
+            if told:
+                told()
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 
 

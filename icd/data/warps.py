@@ -7,6 +7,7 @@ Shape key:
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -61,7 +62,7 @@ class RotateFlip(OfSquares, Checked):
         return flipped_where(turned_BCSS, ids_B >= self.steps) if self.flip else turned_BCSS
 
 
-@kept
+@partial(kept, most=4)  # 8 MB each at 64 pixels, 80 MB at 224; a trial has one, or two with its teacher's training
 def _rotation_table(size: int, degrees: float, steps: int, device: torch.device) -> Tensor:
     """For each angle, which source pixel each output pixel shows: int32 [steps, size * size]; size**2 = outside.
 

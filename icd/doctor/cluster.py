@@ -12,10 +12,11 @@ from ray import cloudpickle
 
 from icd.doctor import node_facts
 from icd.doctor.diagnosis import Finding, floors, judge_clock, judge_node
-from icd.doctor.services import check_services
+from icd.doctor.services import check_cache, check_services
 from icd.search.executors.ray.connection import connected
-from icd.search.executors.ray.nodes import ask_nodes, folder_problems
+from icd.search.executors.ray.nodes import ask_nodes, storage_problems
 from icd.search.executors.ray.security import is_open
+from icd.storage.bucket import bucket_of
 
 _CLOCKS = 5
 
@@ -52,6 +53,8 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
             store_gb = has.get("object_store_memory", 0.0) / 1e9
             gpus = has.get("GPU", 0.0)
             findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
+        cached, _ = ask_nodes(check_cache, {node: (root, names[node]) for node in answers}, timeout_s)
+        findings += [*cached.values()]
         findings += _clocks({node: names[node] for node in answers}, timeout_s)
         findings += _root({node: names[node] for node in answers}, root, timeout_s)
         return gcs, findings
@@ -98,11 +101,11 @@ def _clocks(names: Mapping[str, str], timeout_s: float) -> Iterator[Finding]:
 
 
 def _root(names: Mapping[str, str], root: Path, timeout_s: float) -> Iterator[Finding]:
-    """Let all nodes read what the driver writes below the root, and write; nothing stays."""
+    """Let all nodes work in the root's bucket, or share the folder; nothing stays there."""
     made = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        problems = folder_problems(names, root, timeout_s)
+        problems, where, advice = storage_problems(names, root, bucket_of(root), timeout_s)
     except OSError as error:
         advice = "choose a --root that the driver and all nodes can write"
         yield Finding("root", "driver", "fail", f"{root}: {error.strerror or error}", advice)
@@ -113,10 +116,9 @@ def _root(names: Mapping[str, str], root: Path, timeout_s: float) -> Iterator[Fi
                 root.rmdir()
     for node, name in names.items():
         if node in problems:
-            advice = "put --root on storage that all nodes mount at the same place"
-            yield Finding("root", name, "fail", f"{root}: {problems[node]}", advice)
+            yield Finding("root", name, "fail", f"{where}: {problems[node]}", advice)
         else:
-            yield Finding("root", name, "pass", f"{root}: read and written")
+            yield Finding("root", name, "pass", f"{where}: read and written")
 
 
 def _names(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from icd.doctor.diagnosis import Finding, judge_gpus, judge_limits, numbers
 from icd.doctor.min_versions import FLOORS
 from icd.doctor.node_facts import NodeFacts, node_facts
-from icd.doctor.services import check_services
+from icd.doctor.services import check_cache, check_services
 from icd.errors import SetupError
 from icd.search.core.machine import usable_cpus
 from icd.storage.bucket import Bucket, bucket_of
@@ -29,7 +29,7 @@ def check_machine(root: Path) -> list[Finding]:
     """Look at versions, imports, devices, limits, services, and whether the root can be written."""
     found = [Finding("python", HERE, "pass", f"{platform.python_version()} on {platform.platform()}")]
     found += [_package(module) for module in _NEEDED]
-    found += [_pair(), _cpu(), _folder(root)]
+    found += [_pair(), _cpu(), _folder(root), check_cache(root, HERE)]
     facts = node_facts(shutil.which("nvidia-smi") is not None)
     return [*found, *judge_limits(HERE, facts, 0.0), *gpus_here(facts), *check_services(root)]
 

@@ -1,4 +1,7 @@
-"""Can the driver use its database and its MLflow? Tries what a sweep does there, and takes it away again."""
+"""Can the driver use its database and its MLflow? Tries what a sweep does there, and takes it away again.
+
+And do teacher caches lie on a disk that is good for them?
+"""
 
 import os
 import secrets
@@ -17,6 +20,7 @@ from icd.search.study.database_file import sqlite_file
 from icd.search.study.sweep_index import tracking_uri
 from icd.search.tracking.mlflow_client import advice, check_server, connect
 from icd.search.tracking.mlflow_pages import without_password
+from icd.worker.trial_inputs import TrialFolders
 
 SCRATCH = "icd-doctor"
 _SHARED_DISKS = ("nfs", "cifs", "smb", "lustre", "beegfs", "gpfs", "ceph", "gluster", "fuse", "9p", "afs")
@@ -38,6 +42,16 @@ def check_tracking(uri: str) -> Finding:
     MLflow keeps what is deleted until ``mlflow gc``, so one experiment is used again and again.
     """
     return _tried("MLflow", uri, without_password(uri), _try_tracking)
+
+
+def check_cache(root: Path, where: str) -> Finding:
+    """See that teacher caches lie on a machine's own disk: a network's may show old pages of a mapped file."""
+    folder = TrialFolders(root=root).teacher_cache
+    kind = filesystem_of(folder)
+    if kind.startswith(_SHARED_DISKS):
+        advice = "let ICD_TEACHER_CACHE name a folder on each machine's own disk"
+        return Finding("teacher cache", where, "warn", f"{folder}, on {kind}", advice)
+    return Finding("teacher cache", where, "pass", str(folder))
 
 
 def _tried(name: str, uri: str, shown: str, attempt: Callable[[str], str]) -> Finding:

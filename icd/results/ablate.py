@@ -5,11 +5,12 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
+from icd.fields import annotations
 from icd.losses import KnowledgeDistillation
 from icd.methods import CellDistillation
 from icd.results.outcome import WHOLE, FailedRuns
@@ -35,20 +36,29 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
         usual = _default(CellDistillation, "cluster_temperature")
         changed[f"cluster temperature {usual:g}"] = replace(method, cluster_temperature=usual)
         changed["the authors' scale weights"] = replace(method, cluster_scale_weights=None)
-    if method.base_scale_weights is not None:
-        changed["all cells alike in the base loss"] = replace(method, base_scale_weights=None)
-    loss = method.base_loss
-    for field in fields(loss):  # type: ignore[arg-type]
-        usual = _default(type(loss), field.name)
-        if isinstance(usual, float):
-            changed[f"{field.name} {usual:g}"] = replace(method, base_loss=replace(loss, **{field.name: usual}))  # type: ignore[type-var]
-    if not isinstance(loss, KnowledgeDistillation):
-        changed["base loss KD"] = replace(method, base_loss=KnowledgeDistillation())
+    if method.base_weight:
+        changed |= _of_base_term(method)
     found: dict[str, TrialConfig] = {}
     for label, other in changed.items():
         if other != method and replace(config, method=other) not in found.values():
             found[label] = replace(config, method=other)
     return found
+
+
+def _of_base_term(method: CellDistillation) -> dict[str, CellDistillation]:
+    """Set one at a time what only the base term reads: the loss, its fields, and the weights of scales."""
+    changed: dict[str, CellDistillation] = {}
+    if method.base_scale_weights is not None:
+        changed["all cells alike in the base loss"] = replace(method, base_scale_weights=None)
+    loss = method.base_loss
+    for field in fields(loss):  # type: ignore[arg-type]
+        usual = _default(type(loss), field.name)
+        kind = annotations(type(loss))[field.name]
+        if type(usual) in (int, float) and float in (kind, *get_args(kind)):
+            changed[f"{field.name} {usual:g}"] = replace(method, base_loss=replace(loss, **{field.name: usual}))  # type: ignore[type-var]
+    if not isinstance(loss, KnowledgeDistillation):
+        changed["base loss KD"] = replace(method, base_loss=KnowledgeDistillation())
+    return changed
 
 
 def complexity(config: TrialConfig) -> int:

@@ -57,7 +57,7 @@ def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     sides = [_Side(root, find(root, name)) for name in names]
     configs = [flattened({k: v for k, v in side.sweep.items() if k not in _APART}) for side in sides]
-    rows = _rows(names, [{path: flat_text(value) for path, value in config.items()} for config in configs])
+    rows = _rows(names, [{path: flat_text(value, 15) for path, value in config.items()} for config in configs])
     differences = {path: cells for path, cells in rows.items() if len(set(cells.values())) > 1}
     figures = _rows(names, [_figures(side) for side in sides])
     return {"names": [*names], "warnings": _warnings(sides), "figures": figures, "differences": differences}
@@ -129,7 +129,7 @@ def _warnings(sides: Sequence[_Side]) -> list[str]:
         found.append(f"They were confirmed in different ways ({', '.join(ways)}).")
     if len({side.complete for side in sides}) > 1 and all(side.complete for side in sides):
         told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
-        found.append(f"The best of more trials is higher by chance alone ({told}, one seed each).")
+        found.append(f"The best of more trials is better by chance alone ({told}, one seed each).")
     if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):
         told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
         found.append(f"The best value of {several} {told}.")
@@ -165,9 +165,9 @@ def compare_pairs(root: Path, name: str, others: Sequence[str]) -> dict[str, Any
     for other in others:
         own = find(root, other)
         refuse_several_pairs(own, "--pairs takes none beside the first")
-        first = stored_sweep(own).objectives[0]
-        if (first.metric, first.direction) != (objective.metric, objective.direction):
-            raise UsageError(f"sweep {other!r} must have the objective {objective.metric} too, but got {first.metric}")
+        goal, got = (f"{of.direction} {of.metric}" for of in (objective, stored_sweep(own).objectives[0]))
+        if goal != got:
+            raise UsageError(f"sweep {other!r} must have the objective {goal} too, but got {got}")
         record, alone = _best(own, root)
         pair, value = _pair_of(own, alone.configs(record)[""], configs, ledger), record.values[0]
         row: dict[str, Any] = {"sweep": other, "trial": record.number, "trials": len(alone.ordered)}

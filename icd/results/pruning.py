@@ -35,7 +35,7 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     compares = pruner["name"] != "none"  # else nobody compares trials at rungs
     if not complete or not (compares or pruner.get("dead_terms", False)):
         return None
-    epochs = max(max(record.curve) for record in complete)
+    epochs = max(record.epochs for record in complete)
     sign = 1.0 if sweep["objectives"][0]["direction"] == "maximize" else -1.0
     finals = {record.number: sign * record.values[0] for record in complete}
     best_quarter = sorted(finals.values(), reverse=True)[: math.ceil(len(finals) / 4)]
@@ -44,7 +44,8 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     # Diverged trials are told as pruned too, but pruning did not stop them.
     kinds = {record.number: record.attributes.get("exit_reason", "pruned") for record in records}
     pruned = [record for record in records if record.state == "pruned" and kinds[record.number] == "pruned"]
-    saved = sum(max(0, epochs - max(record.curve, default=0)) for record in pruned)
+    planned = sum(max(record.epochs, record.attributes.get("planned_epochs", epochs)) for record in pruned)
+    saved = planned - sum(record.epochs for record in pruned)
     places = rungs(pruner["min_epochs"], pruner["reduction"], epochs) if compares else []
     return PruningAudit(
         rungs=tuple(concordance([record.curve for record in complete], rung) for rung in places),
@@ -54,5 +55,5 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
         false_kill_rate=good_ones / len(would_stop) if would_stop else None,
         pruned=len(pruned),
         epochs_saved=saved,
-        saved_share=saved / (epochs * (len(complete) + len(pruned))),
+        saved_share=saved / (planned + sum(record.epochs for record in complete)),
     )

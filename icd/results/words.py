@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from icd.text import cell_text
+
 _UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
-_WIDEST = 300
 _FINEST = 6  # decimals
 
 
 def measured(metric: str, value: float) -> str:
     """Write a metric's value with its unit."""
     unit = _UNITS.get(metric.rpartition("/")[2], "")
-    digits = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+    digits = f"{value:.2f}" if unit == "%" else cell_text(value)
     return f"{digits} {unit}".strip()
 
 
@@ -44,9 +45,7 @@ def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def flat_text(value: Any, digits: int = 6) -> str:
     """Write a plain value in one line."""
     if isinstance(value, Mapping):
-        text = ", ".join(f"{name} {flat_text(item, digits)}" for name, item in value.items())
-    elif isinstance(value, list | tuple):
-        text = f"[{', '.join(flat_text(item, digits) for item in value)}]"
-    else:
-        text = f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+        return ", ".join(f"{name} {flat_text(item, digits)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(flat_text(item, digits) for item in value)}]"
+    return f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -21,7 +21,6 @@ from icd.search.session import stored_document, stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, refuse_elsewhere, sweep_folder
-from icd.search.suggest.params_of import params_of
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import driver_of, refuse_another_root, used_budget
@@ -45,7 +44,8 @@ class TryResult:
         request: Name of the request; None where a trial had the configuration before.
         label: What tables call the trial.
         base: The trial whose values stand where nothing was set.
-        searched: Whether the configuration lies in the ranges, so that the sampler learns from it.
+        searched: Whether the sampler learns from it: it lies in the ranges, and the sampler is not ``cmaes`` or
+            ``nsga2``, which learn from their own draws alone.
         driver: Who drives the sweep; None for nobody.
     """
 
@@ -112,11 +112,6 @@ class _Asked:
         )
         return key_of(pair_runs_of({name: prepared.pin(config) for name, config in configs.items()}))
 
-    def params(self, config: TrialConfig, hints: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Give the parameters that make a configuration; None outside the ranges."""
-        networks = self.sweep.pairs[0].networks if self.sweep.pairs else {}
-        return params_of({**self.sweep.template, **networks}, config, hints)
-
     def refuse_without_room(self, waiting: int) -> None:
         """Refuse where the budget is spent, or promised to what is enqueued and to requests that wait.
 
@@ -172,11 +167,11 @@ def try_trial(
     record = asked.base(base)
     configs, document = _configured(asked, record, overrides)
     first = next(iter(configs.values()))
-    params = asked.params(first, record.params)
+    params = asked.space.params(first, record.params)
     label = f"try {label or ', '.join(overrides)}"[:_LONGEST_LABEL]
     request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(configs), params=params or {})
-    driver = driver_of(root, name)
-    told: dict[str, Any] = {"base": record.number, "searched": params is not None, "driver": driver}
+    driver, learnt = driver_of(root, name), params is not None and asked.sweep.sampler.name not in ("cmaes", "nsga2")
+    told: dict[str, Any] = {"base": record.number, "searched": learnt, "driver": driver}
     twins = [other for other in asked.records if other.key == request.key and other.state not in _FORGOTTEN]
     if twins:
         return _result(asked, request, twins[0], new=False, **told)
@@ -218,7 +213,7 @@ def _configured(
     document = apply_overrides(before, overrides)
     configs = asked.configs(document)
     now, old = (next(iter(found.values())) for found in (configs, asked.configs(before)))
-    if asked.params(now, record.params) is None:
+    if asked.space.params(now, record.params) is None:
         changed = {part: getattr(now, part) != getattr(old, part) for part in _FIXED}
         changed["training.epochs"] = now.training.epochs != old.training.epochs
         rule = "must stay as the sweep has it, or as its ranges allow, so that its trials can be compared"

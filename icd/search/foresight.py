@@ -51,43 +51,48 @@ def foresight(sweep: SweepConfig, root: Path, epochs: int, recorded: Path | None
     Args:
         sweep: Its name, pruner and sources.
         root: Where sweeps are.
-        epochs: Of a trial. An epoch of curves with other ones stands for the same share of the training.
+        epochs: Of a trial. An epoch of curves from elsewhere stands for the same share of the training.
         recorded: A table, as ``bench/record_curves.py`` writes it.
 
     Raises:
         DataError: If the table cannot be read.
     """
-    source, curves = _curves_of_file(recorded) if recorded else _curves_of_sweeps(sweep, root)
+    source, curves = _curves_of_file(recorded, epochs) if recorded else _curves_of_sweeps(sweep, root, epochs)
     if not curves:
         return Foresight()
     pruner = sweep.pruner
     wanted = rungs(pruner.min_epochs, pruner.reduction, epochs) if pruner.compares else []
     shares = [max(1, round(share * epochs)) for share in _SHARES]
     wanted = list(dict.fromkeys(epoch for epoch in wanted or shares if epoch < epochs))
-    scaled = [{-(-epoch * epochs // max(curve)): value for epoch, value in curve.items()} for curve in curves]
     return Foresight(
         source=source,
         trials=len(curves),
-        rungs=tuple(concordance(scaled, epoch) for epoch in wanted),
+        rungs=tuple(concordance(curves, epoch) for epoch in wanted),
     )
 
 
-def _curves_of_sweeps(sweep: SweepConfig, root: Path) -> tuple[str, list[Curve]]:
+def _curves_of_sweeps(sweep: SweepConfig, root: Path, epochs: int) -> tuple[str, list[Curve]]:
     for name in (sweep.name, *(source.sweep for source in sweep.sources)):
         try:
-            records = find(root, name).records()
+            ledger = find(root, name)
+            records = ledger.records()
         except StateError:
             continue
         curves: list[Curve] = [record.curve for record in records if record.state == "complete" and record.curve]
         if len(curves) > 1:
-            return f"{len(curves)} trials of sweep {name}", curves
+            own = ledger.attributes["digest"] == sweep.digest()  # as its pruner sees them
+            return f"{len(curves)} trials of sweep {name}", curves if own else _scaled(curves, epochs)
     return "", []
 
 
-def _curves_of_file(path: Path) -> tuple[str, list[Curve]]:
+def _curves_of_file(path: Path, epochs: int) -> tuple[str, list[Curve]]:
     try:
         rows: Sequence[Any] = json.loads(path.read_text())["curves"]
         curves: list[Curve] = [dict(enumerate(map(float, row["top1"]), 1)) for row in rows if row["top1"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no table of curves as bench/record_curves.py writes it: {error}") from error
-    return f"{len(curves)} curves of {path.name}", curves
+    return f"{len(curves)} curves of {path.name}", _scaled(curves, epochs)
+
+
+def _scaled(curves: Sequence[Curve], epochs: int) -> list[Curve]:
+    return [{-(-epoch * epochs // max(curve)): value for epoch, value in curve.items()} for curve in curves]

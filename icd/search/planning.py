@@ -1,5 +1,6 @@
 """What a sweep would try and cost, before it starts."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from icd.search.foresight import Foresight, foresight
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import memory_storage
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.samplers import drive
+from icd.search.suggest.samplers import drive, refuse_pickles
 from icd.search.suggest.search_space import SearchSpace, Start
 from icd.search.suggest.warm_start import planned_starts
 from icd.worker.gpus import visible_gpus
@@ -51,7 +52,7 @@ class Plan:
     baselines: Sequence[str]  # labels of what is tried first
     starts: Sequence[Start]  # trials of other sweeps that are tried next
     suggestions: Mapping[int, Mapping[str, Any]]  # parameters of the first sampled trials, by trial number
-    trials: int | None  # how many trials the budget allows; None where only hours end the sweep
+    trials: int | None  # how many trials budget and space allow; None where only hours end the sweep
     concurrent: int  # how many run at a time on this machine
     device: str | None  # what was measured on; None where nothing was
     paces: Mapping[str, Mapping[str, float]]  # for each teacher and student what was measured
@@ -68,6 +69,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
     With it the data are read, a missing teacher is trained, and a few steps of each pair of networks are timed.
     ``curves`` is a table of recorded curves to judge rungs by.
     """
+    refuse_pickles(sweep, settings.root)
     space = SearchSpace(sweep, planned_starts(sweep, settings.root, settings.announce))
     trials_of_corners = [space.members(space.document(corner)) for corner in space.corners()]
     configs = [run.config for runs in trials_of_corners for run in runs]
@@ -89,7 +91,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
         configurations=space.size(),
         baselines=[baseline.label for baseline in sweep.enqueue],
         starts=space.starts,
-        suggestions=_suggestions(sweep, space, trials),
+        suggestions=_suggestions(sweep, space),
         trials=trials,
         concurrent=concurrent,
         device=prepared.device if prepared else None,
@@ -113,8 +115,9 @@ def predict(
 ) -> Cost:
     """Predict epochs, and time where paces were measured; of a sweep that ends by its hours, those."""
     if trials is None:
-        hours, gpu_hours = sweep.budget.hours, sweep.budget.gpu_hours
-        return Cost(epochs=None, wall_hours=_twice(hours), gpu_hours=_twice(gpu_hours))
+        limits = sweep.budget.hours, sweep.budget.gpu_hours
+        wall, gpu = (None if hours is None else (hours, hours) for hours in limits)
+        return Cost(epochs=None, wall_hours=wall, gpu_hours=gpu)
     sampled = max(0, trials - len(sweep.enqueue))
     share = sweep.pruner.control_fraction if sweep.pruner.compares else 1.0
     whole = trials - sampled + share * sampled
@@ -132,23 +135,20 @@ def predict(
     )
 
 
-def _twice(hours: float | None) -> tuple[float, float] | None:
-    return None if hours is None else (hours, hours)
-
-
 def epochs_when_pruned(pruner: PrunerConfig, epochs: int) -> float:
     """Mean epochs of a trial that may be stopped.
 
     Successive halving lets one in ``reduction`` past each rung; hyperband shares trials among halvings that begin
-    later and later; the median rule is taken to stop half of the trials at ``min_epochs``.
+    later and later, most to the first; the median rule is taken to stop half of the trials at ``min_epochs``.
     """
     if pruner.name == "successive_halving":
         return _halving(pruner.min_epochs, pruner.reduction, epochs)
     if pruner.name == "hyperband":
-        starts = [pruner.min_epochs]
-        while starts[-1] * pruner.reduction <= epochs:
-            starts.append(starts[-1] * pruner.reduction)
-        return sum(_halving(start, pruner.reduction, epochs) for start in starts) / len(starts)
+        first, reduction = pruner.min_epochs, pruner.reduction
+        brackets = math.floor(math.log(max(epochs, first) / first, reduction)) + 1  # rounded as Optuna does
+        shares: list[int] = [math.ceil(brackets * reduction ** (left - 1) / left) for left in range(brackets, 0, -1)]
+        means = [_halving(first * reduction**bracket, reduction, epochs) for bracket in range(brackets)]
+        return sum(share * mean for share, mean in zip(shares, means, strict=True)) / sum(shares)
     if pruner.name == "median":
         return (min(pruner.min_epochs, epochs) + epochs) / 2
     return float(epochs)
@@ -174,29 +174,26 @@ def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, devices
 
 
 def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
-    size = space.size()
-    more = len(sweep.enqueue) + sum(not start.params for start in space.starts)
-    points = more + size if sweep.sampler.name == "grid" and size is not None else None
-    limits = [limit for limit in (sweep.budget.trials, points) if limit is not None]
-    return min(limits, default=None)
+    """Count what the budget or the points of the space allow; None where only hours end the sweep."""
+    limits, size = [] if sweep.budget.trials is None else [sweep.budget.trials], space.size()
+    if size is not None and (limits or sweep.sampler.name == "grid"):
+        named = [space.members(space.baseline(item))[0].config for item in sweep.enqueue]
+        outside = sum(space.params(config, {}) is None for config in named)
+        limits.append(size + outside + sum(not start.params for start in space.starts))
+    return max(min(limits), len(sweep.enqueue) + len(space.starts)) if limits else None
 
 
-def _suggestions(sweep: SweepConfig, space: SearchSpace, trials: int | None) -> dict[int, dict[str, Any]]:
+def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be, for no more than the budget allows."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1, shared=False)
-    for baseline in sweep.enqueue:
-        ledger.add_baseline(baseline.label, {}, {}, {})
-    for start in space.starts:
-        ledger.add_baseline(start.label, {}, {}, {}, "start")
+    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1)
+    for label in (*(baseline.label for baseline in sweep.enqueue), *(start.label for start in space.starts)):
+        ledger.add_baseline(label, {}, {}, {})
+    trials = sweep.budget.trials
     room = _SUGGESTIONS if trials is None else max(0, trials - len(sweep.enqueue) - len(space.starts))
     for _ in range(min(_SUGGESTIONS, space.size() or _SUGGESTIONS, room)):
         ledger.ask(space.suggest)
-    return {
-        record.number: shown_params(record.params)
-        for record in ledger.records()
-        if not (record.baseline or record.start)
-    }
+    return {record.number: shown_params(record.params) for record in ledger.records() if record.baseline is None}
 
 
 def _disk(configs: Sequence[TrialConfig], trials: int, concurrent: int, num_classes: int | None) -> int:

@@ -39,15 +39,13 @@ def run_stage(
         StateError: If there is no such sweep, or another driver has it.
         Interrupted: If a signal stopped it; the same call goes on.
     """
-    found = find(settings.root, name)
-    sweep = stored_sweep(found, tuple(overrides))
+    sweep = stored_sweep(find(settings.root, name), tuple(overrides))
     with session(sweep, settings) as held:
         ledger = Ledger(held.storage, name, settings.announce)
         listed = listed_of(ledger, sweep)
         records = ledger.records(listed.stage)
         if listed.finished(records) and not any(record.unfinished for record in records):
-            one_thing = measured(sweep, listed.objective)
-            return StageResult("exhausted", held.conclude(one_thing, ledger, lambda: finish(ledger, held.folder)))
+            return StageResult("exhausted", held.conclude(sweep, ledger, lambda: finish(ledger, held.folder)))
         driver = _driver(sweep, ledger, listed, held)
         pending = held.conduct(driver, lambda: finish(ledger, held.folder))
         if driver.stopped_by == "signal":
@@ -68,13 +66,12 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     }
     request = preparation(configs, sweep, settings, probe=not records, **chosen)
     prepared = held.prepare(sweep, request)
-    one_thing = measured(sweep, listed.objective)
     ledger.drive()
     ledger.note_study(**{f"{listed.stage}/teacher_caches": dict(prepared.teacher_caches)})
     if prepared.test_digest:
         ledger.note_study(test_digest=prepared.test_digest, test_images=prepared.test_images)
     driver = SweepController(
-        one_thing,
+        measured(sweep, listed.objective),
         SearchSpace(sweep, stored_starts(ledger)),
         ledger,
         held.tracker,

@@ -22,10 +22,10 @@ from icd.search.core.records import TrialRecord, best, failed_too_often, interru
 from icd.search.foresight import foresight
 from icd.search.session import Session, leave_report, session
 from icd.search.settings import Settings, preparation
-from icd.search.study.database import is_shared, redacted, storage_url
+from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import pasted, tracking_uri
-from icd.search.suggest.samplers import drive
+from icd.search.suggest.samplers import drive, refuse_pickles
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
@@ -69,9 +69,11 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
 
     Raises:
         StateError: If another driver has it, or the study was made with another configuration.
+        ConfigError: If its sampler cannot be used on the database.
         SetupError: If the machine lacks something.
         Interrupted: If a signal stopped it; it can be resumed.
     """
+    refuse_pickles(sweep, settings.root)
     with session(sweep, settings) as held:
         begun = _begun(held.storage, sweep, document, settings)
         if begun is not None and not settings.retry_failed and has_ended(begun, begun.records(), held.files.requests()):
@@ -145,7 +147,7 @@ def _drive(
     settings = held.settings
     points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
-    drive(ledger, sweep, points, epochs, shared=is_shared(storage_url(settings.root)))
+    drive(ledger, sweep, points, epochs)
     if sweep.pruner.compares and (warning := foresight(sweep, settings.root, epochs).warning(sweep)):
         settings.announce(f"WARNING: {warning}")
     if settings.retry_failed:

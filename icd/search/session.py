@@ -217,7 +217,7 @@ def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[s
 
 
 def _views(sweep: SweepConfig, ledger: Ledger, folder: Path) -> SweepViews:
-    return SweepViews(sweep, SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
+    return SweepViews(SearchSpace(sweep, stored_starts(ledger)), ledger.attributes, folder)
 
 
 def _begin(tracker: Tracker, views: SweepViews, ledger: Ledger, root: Path, *, driven: bool) -> None:

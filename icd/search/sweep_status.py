@@ -58,8 +58,8 @@ class SweepStatus:
     warnings: Sequence[str] = ()  # what makes the numbers say less than they seem to
 
     def to_data(self) -> dict[str, Any]:
-        """Write it for JSON."""
-        return {**asdict(self), "folder": str(self.folder)}
+        """Write it for JSON; the best trial as in every other list."""
+        return {**asdict(self), "best": self.best and trial_row(self.best, self.metrics), "folder": str(self.folder)}
 
 
 def status_of(root: Path, name: str) -> SweepStatus:
@@ -262,5 +262,4 @@ def _status(root: Path, ledger: Ledger) -> SweepStatus:
 
 
 def _preparing(folder: Path) -> SweepStatus:
-    counts = counts_of(())
-    return SweepStatus(name=folder.name, state="preparing", driver=holder(folder), counts=counts, folder=folder)
+    return SweepStatus(name=folder.name, state="preparing", driver=holder(folder), counts=counts_of(()), folder=folder)

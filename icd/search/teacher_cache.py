@@ -1,6 +1,5 @@
 """Teacher caches ahead of a trial or a sweep: filled for everything that it may show the teacher."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,8 +26,10 @@ def build_caches(
     announce: Callable[[str], None],
 ) -> None:
     """Fill the caches of the trial or sweep in a document; a teacher that is missing is trained first."""
-    for own in _grouped(_configs(document), lambda config: config.teacher):
-        _build_one(own, where, mode, budget_gb, execution, announce)
+    groups = _grouped(_configs(document), lambda config: config.teacher)
+    sharing = max(1, sum(any(map(suits, own)) for own in groups))
+    for own in groups:
+        _build_one(own, where, mode, budget_gb / sharing, execution, announce)
 
 
 def _build_one(
@@ -56,9 +57,7 @@ def _build_one(
     # Entries lie in the same places where views and their sequence are the same.
     cached = filter(suits, pinned) if plan.mode != "off" else ()
     for own in _grouped(cached, lambda config: (config.training.augmentation, config.seed, config.training.epochs)):
-        part = replace(
-            plan_cache(own, split, plan.mode, folder=where.teacher_cache, budget_gb=math.inf), reason=plan.reason
-        )
+        part = replace(plan_cache(own, split, plan.mode, folder=where.teacher_cache, chosen=True), reason=plan.reason)
         answers = open_cache(part, own[0], network, where.teacher_cache)
         if answers is None:
             continue

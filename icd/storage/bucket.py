@@ -46,6 +46,7 @@ _ADVICE = {
     "TOOSKEWED": "this machine's clock is wrong: set it (chronyc makestep, or timedatectl set-ntp true)",
     "TOO_SKEWED": "this machine's clock is wrong: set it (chronyc makestep, or timedatectl set-ntp true)",
     "REQUEST_EXPIRED": "this machine's clock is wrong: set it (chronyc makestep, or timedatectl set-ntp true)",
+    "HTTP STATUS 400": "the store refuses the request: see credentials, which may have expired, region and endpoint",
 }
 
 

@@ -30,9 +30,9 @@ from icd.errors import ConfigError, SetupError
 from icd.methods import CellDistillation
 from icd.models import MODELS, Network, feature_size
 from icd.plugins import Plugin
+from icd.teacher import device_cache
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cached_outputs import CachedOutputs, grid_key
-from icd.teacher.device_cache import DeviceCache
 from icd.text import size_text
 from icd.training.kernels import products
 
@@ -72,8 +72,12 @@ def plan_cache(
     folder: Path,
     budget_gb: float = BUDGET_GB,
     alone: bool = False,
+    chosen: bool = False,
 ) -> CachePlan:
     """Choose one that was begun, else by size: the smaller of full and stream that fits the budget and the disk.
+
+    Trials may lie between those given, and shall need no other blocks: ``auto`` takes ``full`` for one family of views
+    alone, and ``stream`` for one number of epochs besides.
 
     Args:
         configs: Trials of one teacher that will use it, their digests known; those that need features run live.
@@ -82,6 +86,7 @@ def plan_cache(
         folder: Of all teacher caches.
         budget_gb: What a cache may take.
         alone: Whether this is one trial and no other will use it.
+        chosen: Whether ``mode`` was chosen before. Then room is not asked for; a full disk ends the trial that writes.
 
     Raises:
         ConfigError: If the mode asked for cannot hold what the method needs.
@@ -96,30 +101,32 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", specs=(), reason="as asked")
     full, stream = (_plan(suited, split, kind) for kind in ("full", "stream"))
+    # A stream's sequence ends with its number of epochs; its seeds are all known.
+    bounded = [plan for plan in (full, stream) if len({(s.views, (s.sequence or (0,))[-1]) for s in plan.specs}) == 1]
     sizes = f"full {size_text(full.num_bytes)}, stream {size_text(stream.num_bytes)}"
     if mode != "auto":
         asked = full if mode == "full" else stream
         room = _room(folder, asked.specs, budget_gb)
-        if asked.num_bytes > room:
-            needed = size_text(asked.num_bytes)
-            raise SetupError(
-                f"--teacher-cache {mode} needs {needed}, but got {size_text(room)} of budget and disk; {sizes}"
-            )
-        return replace(asked, reason=f"as asked; {sizes}")
-    for plan in (full, stream):  # what was begun, or built ahead, is used whatever a new one would be
-        begun = all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs)
-        if begun and plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+        if asked.num_bytes > room and not chosen:
+            needed, got = size_text(asked.num_bytes), size_text(room)
+            raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {got} of budget and disk; {sizes}")
+        more = "" if asked in bounded else ", and more for trials with other views or epochs"
+        return replace(asked, reason=f"{'as before' if chosen else 'as asked'}; {sizes}{more}")
+    fitting = [plan for plan in bounded if plan.num_bytes <= _room(folder, plan.specs, budget_gb)]
+    for plan in fitting:  # what was begun, or built ahead, is used whatever a new one would be
+        if all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs):
             return replace(plan, reason=f"it was begun before; {sizes}")
-    if alone and _saved_share(suited[0]) < _WORTH_IT:
-        reason = f"one trial alone would meet only {_saved_share(suited[0]):.0%} of its views again"
-        return CachePlan(mode="off", specs=(), reason=reason)
+    if alone and (saved := _saved_share(suited[0])) < _WORTH_IT:
+        return CachePlan(mode="off", specs=(), reason=f"one trial alone meets only {saved:.0%} of its views again")
     # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
     trials = Counter(config.seed for config in suited)
     shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
-    for plan in sorted([full, stream] if shared else [full], key=lambda plan: plan.num_bytes):
-        if plan.num_bytes <= _room(folder, plan.specs, budget_gb):
+    for plan in sorted(fitting, key=lambda plan: plan.num_bytes):
+        if plan.mode == "full" or shared:
             return replace(plan, reason=sizes)
-    return CachePlan(mode="off", specs=(), reason=f"{size_text(_room(folder, (), budget_gb))} are too little; {sizes}")
+    too_little = f"{size_text(_room(folder, (), budget_gb))} are too little"
+    reason = too_little if bounded else "views differ, and each family would take a cache of its own"
+    return CachePlan(mode="off", specs=(), reason=f"{reason}; {sizes}")
 
 
 def suits(config: TrialConfig) -> bool:
@@ -141,10 +148,11 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
     shown, plugin = plain_data(training.augmentation), views.VIEW_FAMILIES.owner_of(type(training.augmentation))
     family = json.dumps(shown | ({"plugin": plugin.digest} if isinstance(plugin, Plugin) else {}), sort_keys=True)
-    builder = MODELS.owner(teacher.arch)  # equal weights in another forward give other answers
+    # Equal weights in another forward give other answers.
+    builder, network = MODELS.owner(teacher.arch), f"{teacher.digest}:{teacher.arch}:{teacher.stem}"
     return tuple(
         BlockSpec(
-            teacher=f"{teacher.digest}:{builder.digest}" if isinstance(builder, Plugin) else teacher.digest,
+            teacher=f"{network}:{builder.digest}" if isinstance(builder, Plugin) else network,
             data=pixels,
             views=family,
             num_images=len(split.train),
@@ -209,9 +217,9 @@ class TeacherCache:
             parts.append((block.spec, rows_BRK.to(torch.float16).float(), verdicts_BV))
         return CachedOutputs(parts)
 
-    def on_device(self, device: torch.device, num_shown: int) -> DeviceCache:
+    def on_device(self, device: torch.device, num_shown: int) -> device_cache.DeviceCache:
         """Give the same answers from a device's memory, for epochs of so many images."""
-        return DeviceCache(self, device, num_shown)
+        return device_cache.DeviceCache(self, device, num_shown)
 
     def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which views the trial's images show in an epoch."""
@@ -254,8 +262,11 @@ class TeacherCache:
 
 
 def open_cache(plan: CachePlan, config: TrialConfig, teacher: Network | None, folder: Path) -> TeacherCache | None:
-    """Open the cache that was planned, None for ``off``."""
-    return None if teacher is None or plan.mode == "off" else TeacherCache(folder, plan, config, teacher)
+    """Open the cache that was planned; None for ``off``, and no mirror of earlier trials' takes memory then."""
+    if teacher is None or plan.mode == "off":
+        device_cache.mirrors.clear()
+        return None
+    return TeacherCache(folder, plan, config, teacher)
 
 
 def found_caches(folder: Path) -> list[Path]:
@@ -272,12 +283,9 @@ def _saved_share(config: TrialConfig) -> float:
 
 def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
     """Bytes that a cache may have in the end: the budget, and what the disk has left beside what it has already."""
-    own = sum(
-        512 * file.stat().st_blocks for spec in specs for file in block_folder(folder, spec).glob("*") if file.is_file()
-    )
-    above = folder
-    while not above.exists():
-        above = above.parent
+    files = (file for spec in specs for file in block_folder(folder, spec).glob("*"))
+    own = sum(512 * file.stat().st_blocks for file in files if file.is_file())
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return int(min(budget_gb * 1e9, shutil.disk_usage(above).free - _RESERVE + own))
 
 

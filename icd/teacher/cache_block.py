@@ -13,7 +13,8 @@ One folder holds one *block*: the cells of one grid, for one teacher, data set a
     claims          locked byte by byte: one image, one writer at a time
 
 Any number of processes of one machine share it, and of threads in each. A writer that dies leaves its entries missing,
-and its locks free.
+and its locks free. Neither file is flushed to the disk: an entry that a power cut took from under its checksum counts
+as missing too.
 
 Shape key:
     B: batch    K: classes    R: stored rows (cells of the grid, the global logits before them where they differ)
@@ -24,6 +25,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import zlib
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -43,6 +45,8 @@ from icd.models import Output
 from icd.storage.byte_locks import ByteLocks
 from icd.storage.durable import write_durably
 
+logger = logging.getLogger(__name__)
+
 VERSION = 1
 _DIGITS = 16
 HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
@@ -55,7 +59,7 @@ class BlockSpec:
     """What one block holds; its digest names the folder.
 
     Attributes:
-        teacher: Digest of the weights, and of the plugin whose network they are in.
+        teacher: Digest of the weights; the network that they are in, its stem, and its plugin's digest.
         data: Digest of the images, split and normalisation.
         views: The family of views, as plain data.
         num_images: Training images.
@@ -145,7 +149,7 @@ class Block:
 
     def __init__(self, folder: Path, spec: BlockSpec) -> None:
         self.folder, self.spec = folder, spec
-        self._seen_S = np.zeros(spec.num_slots, dtype=bool)  # checked once by this process
+        self._seen_S, self._told = np.zeros(spec.num_slots, dtype=bool), False  # checked once by this process
         try:
             with ExitStack() as opened:
                 _make(folder, spec)
@@ -171,8 +175,15 @@ class Block:
         return int(np.count_nonzero(self._checks_S))
 
     def missing(self, slots_B: Slots) -> NDArray[np.bool_]:
-        """Say which entries are not there yet."""
-        return np.asarray(self._checks_S[slots_B] == 0)
+        """Say which entries are not there yet, or fail their checksums; of those a warning tells once."""
+        is_there_B = np.asarray(self._checks_S[slots_B] != 0)
+        unseen = slots_B[is_there_B & ~self._seen_S[slots_B]].tolist()
+        whole = [slot for slot in unseen if self._is_whole(slot)]
+        self._seen_S[whole] = True
+        if len(whole) < len(unseen) and not self._told:
+            self._told = True
+            logger.warning("%s: entries fail their checksums, and the teacher computes them again", self.folder)
+        return ~(is_there_B & self._seen_S[slots_B])
 
     def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
         """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
@@ -180,9 +191,9 @@ class Block:
         Raises:
             CheckpointError: If an entry is missing, or fails its checksum.
         """
-        entries_BW = np.ascontiguousarray(self._entries_SW[slots_B])
-        self._verify(slots_B, entries_BW)
-        spec = self.spec
+        for slot in slots_B[self.missing(slots_B)].tolist():
+            raise CheckpointError(f"{self.folder}: entry {slot} is missing or fails its checksum")
+        spec, entries_BW = self.spec, np.ascontiguousarray(self._entries_SW[slots_B])
         end = 2 * spec.num_rows * spec.num_classes
         rows_BR = np.ascontiguousarray(entries_BW[:, :end]).view(np.float16)
         bits_BV = np.unpackbits(entries_BW[:, end:], axis=1, count=spec.num_verdicts)
@@ -224,22 +235,14 @@ class Block:
         found = 0
         for first in range(0, self.spec.num_slots, chunk):
             slots_B = first + np.flatnonzero(self._checks_S[first : first + chunk])
-            bad = [slot for slot in slots_B.tolist() if _check(self._entries_SW[slot]) != self._checks_S[slot]]
+            bad = [slot for slot in slots_B.tolist() if not self._is_whole(slot)]
             found += len(bad)
             if repair and bad:
                 self._checks_S[bad] = 0
         return found
 
-    def _verify(self, slots_B: Slots, entries_BW: NDArray[np.uint8]) -> None:
-        for row in np.flatnonzero(~self._seen_S[slots_B]).tolist():
-            slot = int(slots_B[row])
-            if not self._checks_S[slot]:
-                raise CheckpointError(f"{self.folder}: entry {slot} is missing")
-            if _check(entries_BW[row]) != self._checks_S[slot]:
-                raise CheckpointError(
-                    f"{self.folder}: entry {slot} fails its checksum; 'icd teacher cache verify --repair' drops it"
-                )
-            self._seen_S[slot] = True
+    def _is_whole(self, slot: int) -> bool:
+        return _check(self._entries_SW[slot]) == int(self._checks_S[slot])
 
     def _check_sizes(self) -> None:
         for name, width in ((_ENTRIES, self.spec.entry_bytes), (_CHECKS, 4)):

@@ -7,6 +7,7 @@ from icd.data.split import Split
 from icd.errors import Interrupted
 from icd.teacher.cache import TeacherCache
 from icd.training.epoch_inputs import EpochInputs
+from icd.training.kernels import kernels
 from icd.training.loop import Execution, held
 
 _BATCH = 256  # images handed to the cache at once; how many its teacher sees at once is ``_CHUNK`` of cache.py
@@ -32,10 +33,11 @@ def build(cache: TeacherCache, split: Split, execution: Execution) -> int:
     inputs = EpochInputs(config, split, held(split.train, config, execution), execution)
     shown = inputs.show(images_S, view_ids_S, _BATCH)
     before, steps = cache.computed, -(-len(slots_S) // _BATCH)
-    for step, batch in enumerate(shown):
-        cache.fill(batch, slots_S[step * _BATCH : (step + 1) * _BATCH])
-        execution.progress(0, step + 1, steps)
-        if step + 1 < steps and execution.stop():
-            done = spec.num_slots - len(slots_S) + min(len(slots_S), (step + 1) * _BATCH)
-            raise Interrupted(f"stopped with {done} of {spec.num_slots} entries; the same command goes on")
+    with kernels(execution.device, "fp32"):  # those of a trial
+        for step, batch in enumerate(shown):
+            cache.fill(batch, slots_S[step * _BATCH : (step + 1) * _BATCH])
+            execution.progress(0, step + 1, steps)
+            if step + 1 < steps and execution.stop():
+                done = spec.num_slots - len(slots_S) + min(len(slots_S), (step + 1) * _BATCH)
+                raise Interrupted(f"stopped with {done} of {spec.num_slots} entries; the same command goes on")
     return cache.computed - before

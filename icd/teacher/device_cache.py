@@ -10,7 +10,6 @@ Shape key:
 
 import logging
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor
 
 from icd.data.loader import Numbers
-from icd.errors import CheckpointError
 from icd.teacher.cache_block import Block, BlockSpec
 from icd.teacher.cached_outputs import CachedOutputs
 from icd.training.cached_teacher import Show
@@ -57,7 +55,7 @@ class Mirror:
         self.is_filled_S[rows_N] = True
 
 
-_mirrors: dict[tuple[Path, torch.device], Mirror] = {}
+mirrors: dict[tuple[Path, torch.device], Mirror] = {}
 
 
 class DeviceCache:
@@ -110,12 +108,7 @@ class DeviceCache:
 
     def _read(self, slots_N: Numbers) -> None:
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
-            new_n = slots_N[~block.missing(slots_N)]
-            if self.whole:
-                new_n = new_n[~mirror.is_filled_S[new_n]]
-            with suppress(CheckpointError):  # a damaged entry: the upload says so
-                for first in range(0, len(new_n), _CHUNK):
-                    block.read(new_n[first : first + _CHUNK])
+            block.missing(slots_N[~mirror.is_filled_S[slots_N]] if self.whole else slots_N)
 
     def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
         lacking = np.flatnonzero(self.cache.missing(slots_n))
@@ -131,11 +124,11 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     ago; then what was made here is given back.
     """
     wanted = {(block.folder, device): block.spec for block in blocks}
-    new = {key: spec for key, spec in wanted.items() if key not in _mirrors}
+    new = {key: spec for key, spec in wanted.items() if key not in mirrors}
     needed = sum(spec.num_slots * (2 * spec.num_rows * spec.num_classes + spec.num_verdicts) for spec in new.values())
     if needed > _room(device):
-        for key in {key for key in _mirrors if key[1] == device} - set(wanted):
-            del _mirrors[key]
+        for key in {key for key in mirrors if key[1] == device} - set(wanted):
+            del mirrors[key]
     if new and needed > _room(device):
         return None
     try:
@@ -143,8 +136,8 @@ def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | 
     except torch.OutOfMemoryError as error:
         logger.warning("a teacher cache does not fit on %s and is copied there epoch by epoch: %s", device, error)
         return None
-    _mirrors.update(made)
-    return [_mirrors[block.folder, device] for block in blocks]
+    mirrors.update(made)
+    return [mirrors[block.folder, device] for block in blocks]
 
 
 def _room(device: torch.device) -> int:

@@ -156,9 +156,8 @@ class TeacherStore:
         return fitted(state, card.arch, card.stem, card.num_classes, source=f"teacher {card.name}")
 
     def _write(self, card: Teacher) -> None:
-        content = json.dumps(asdict(card), indent=1) + "\n"
         path = self._folder(card.digest) / "teacher.json"
-        write_durably(path, content.encode())
+        write_durably(path, (json.dumps(asdict(card), indent=1) + "\n").encode())
         self._publish(path)
 
     def _bring_cards(self) -> None:
@@ -238,8 +237,7 @@ def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialC
     Raises:
         TeacherError: If the file cannot be read, does not fit, or holds a number that is not finite.
     """
-    student = config.student
-    state = read_foreign(path)
+    student, state = config.student, read_foreign(path)
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise TeacherError(f"{path} must hold finite weights, but {len(broken)} are not, {broken[0]} first")
@@ -290,8 +288,7 @@ def train_teacher(
 
     A training that was cut off continues from its checkpoint; one that another process is at is waited for.
     """
-    known = store.with_recipe(config.key())
-    if known is not None:
+    if (known := store.with_recipe(config.key())) is not None:
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
     with alone_in(working, announce, execution.stop, lambda: execution.progress(0, 0, 1)):
@@ -306,8 +303,7 @@ def _train_in(
     if not trained.finished:
         epochs = config.training.epochs
         raise Interrupted(f"teacher training stopped after epoch {trained.epoch} of {epochs}; start again to continue")
-    state = trained.network.state_dict()
-    top1 = trained.metrics["val/top1"]
+    state, top1 = trained.network.state_dict(), trained.metrics["val/top1"]
     card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
     card = store.add(card, state)
     for path in working.glob("*"):
@@ -320,8 +316,7 @@ def prepare(
     config: TrialConfig, split: Split, store: TeacherStore, execution: Execution, announce: Announce = logger.info
 ) -> Ready | None:
     """Give the teacher a configuration asks for, trained now if need be; None if it asks for none."""
-    teacher = config.teacher
-    if teacher is None:
+    if (teacher := config.teacher) is None:
         return None
     if teacher.weights == "pretrained":
         return _pretrained(teacher, split)

@@ -106,9 +106,9 @@ class DeviceEpochs:
     @property
     def name(self) -> str:
         """What ran the steps, for the trial's result."""
-        if self.graph is not None:
-            return "graph"
-        return f"eager: {self.why_not or f'a graph is recorded after {WARM_STEPS} steps'}"
+        why_not = self.why_not or (f"a graph is recorded after {WARM_STEPS} steps" if self._log is not None else "")
+        eager = f"eager: {why_not}" if why_not else "unknown: every step was done before a resume"
+        return eager if self.graph is None else "graph"
 
     def steps(self, epoch: int) -> Iterator[Tensor]:
         """Do the steps of an epoch, counted from 1, yielding each one's terms [L], which the next epoch overwrites."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from icd.config.sweep import Engine
 from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
-from icd.data.images import ImageSet
+from icd.data.images import ImageSet, Told
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
@@ -67,8 +67,7 @@ class Execution:
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
             ends the training.
-        progress: Called after every step, and with step 0 while images are decoded into memory, a cache is filled for
-            the epoch, or images are measured on.
+        progress: Called after every step, and with step 0 while images are decoded or measured on, or a cache filled.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/training/engine.py),
             for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
@@ -102,13 +101,8 @@ class Trained:
 
 def initial_student(config: TrialConfig, num_classes: int, device: torch.device) -> Network:
     """Give the student as it is before its first step; equal configurations give equal weights."""
-    student = build_model(
-        config.student.arch,
-        num_classes=num_classes,
-        stem=config.student.stem,
-        pretrained=config.student.pretrained,
-        seed=config.seed,
-    )
+    own = config.student
+    student = build_model(own.arch, num_classes=num_classes, stem=own.stem, pretrained=own.pretrained, seed=config.seed)
     return to_device(student, config, device)
 
 
@@ -165,7 +159,6 @@ def train(
                 # Before its last step the epoch before is told: a kill costs one finished epoch, never two.
                 if step == num_steps - 1 or not writer.busy:
                     writer.join()
-
             means, trained_s = losses.means(), time.perf_counter() - started
             asked = 0 if teacher is None else inputs.num_shown if cache is None else cache.computed - computed
             first = noted(first, losses)
@@ -173,8 +166,8 @@ def train(
             if reporting:
                 gradients = probe(epoch) if training.measures(epoch) else {}
                 told = partial(execution.progress, epoch, 0, num_steps)
-                val_batches = evaluation_batches(config, split, val_images, execution, told)
-                validation = evaluate(train_step.result.eval(), val_batches)
+                batches = evaluation_batches(config, split, val_images, execution, told)
+                validation = evaluate(train_step.result.eval(), batches)
                 if not math.isfinite(validation["loss"]):
                     raise NonFiniteLossError(f"{measured}/loss", epoch, num_steps - 1, validation["loss"])
                 metrics = {
@@ -260,11 +253,12 @@ def train_batches(
 
 
 def evaluation_batches(
-    config: TrialConfig, split: Split, images: ImageSet, execution: Execution, told: Callable[[], None] = lambda: None
+    config: TrialConfig, split: Split, images: ImageSet, execution: Execution, told: Told | None = None
 ) -> Iterator[Batch]:
     """Batches of the test-time view of some images, in their own order; ``told`` is called before each."""
     for batch in EpochInputs(config, split, images, execution).show(range(len(images)), None, 256):
-        told()
+        if told:
+            told()
         yield batch
 
 

@@ -83,16 +83,16 @@ class TrainStep:
     def _terms(
         self,
         student: Callable[..., Output],
-        method: Callable[..., Any],
+        method: Callable[..., dict[str, Tensor]],
         batch: Batch,
         teacher: NetworkOutputs | None,
         moment: Step,
     ) -> dict[str, Tensor]:
-        with precision(self.training.precision, batch.images_BCHW.device):
+        moment, device = moment._replace(label_smoothing=self.training.label_smoothing), batch.images_BCHW.device
+        with precision(self.training.precision, device):
             side = LiveOutputs(*student(batch.images_BCHW), self.student.head)
-            smoothed = moment._replace(label_smoothing=self.training.label_smoothing)
-            terms: dict[str, Tensor] = method(side, teacher, smoothed)
-            return terms
+            with products(device, tf32=False):  # cells are made here, the teacher's too
+                return method(side, teacher, moment)
 
     def changing(self) -> list[Tensor]:
         """List what a step changes in place: weights, buffers, the optimizer's state and the average."""

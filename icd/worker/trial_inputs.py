@@ -15,7 +15,7 @@ from icd.errors import ConfigError, Problem, StateError
 from icd.models import Network
 from icd.search.core.preparation import PreflightRequest
 from icd.storage.bucket import bucket_of, local_root
-from icd.teacher.cache import CacheMode, TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import BUDGET_GB, CacheMode, TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.store import TeacherStore
 
 
@@ -112,17 +112,18 @@ def open_teacher_cache(
     teacher: Network | None,
     folders: TrialFolders,
     mode: CacheMode,
-    budget_gb: float = float("inf"),
+    budget_gb: float = BUDGET_GB,
     *,
     alone: bool = False,
     announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TeacherCache | None]:
     """Plan and open a trial's teacher cache, None where the teacher runs live; it is closed at the end.
 
-    A sweep's driver has kept to the budget already.
+    A sweep's preflight has chosen the mode of its trials and kept to the budget.
     """
-    plan = plan_cache([config], split, mode, folder=folders.teacher_cache, budget_gb=budget_gb, alone=alone)
-    cache = open_cache(plan, config, teacher, folders.teacher_cache)
+    folder = folders.teacher_cache
+    plan = plan_cache([config], split, mode, folder=folder, budget_gb=budget_gb, alone=alone, chosen=not alone)
+    cache = open_cache(plan, config, teacher, folder)
     if config.teacher is not None:
         announce(summary(plan, cache))
     with closing(cache) if cache is not None else nullcontext():

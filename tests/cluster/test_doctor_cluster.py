@@ -28,31 +28,31 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     (data / "images.npz").write_bytes(b"1234")
     shutil.copytree(ROOT / "icd", other / "icd", ignore=shutil.ignore_patterns("__pycache__"))
     (other / "icd" / "__init__.py").write_text('__version__ = "0.0.9"\n')
-    with pytest.MonkeyPatch.context() as patch, secret() as token, cluster(token, root, source=other) as (address, _):
-        for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
-            patch.delenv(name, raising=False)
-        out = folder / "out.json"
+
+    def doctor(address: str, where: object, **more: str) -> dict[str, Any]:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "icd.cli.main", "doctor", "--cluster", "--address", address, "--json"),
-                *("--root", str(root), "--data-root", str(data)),
+                *("--root", str(where), "--data-root", str(data)),
             ],
             cwd=folder,  # Ray lets workers import from the driver's folder first
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=200,
             check=False,
         )
-        out.write_text(done.stdout)
-        yield {
-            "code": done.returncode,
-            "err": done.stderr,
-            "address": address,
-            "files": sorted(path.name for path in root.iterdir()),
-            **json.loads(done.stdout),
-        }
+        files = sorted(path.name for path in root.iterdir())
+        return {"code": done.returncode, "err": done.stderr, "files": files, **json.loads(done.stdout)}
+
+    with pytest.MonkeyPatch.context() as patch, secret() as token:
+        for name in ("ICD_STORAGE_URL", "MLFLOW_TRACKING_URI", "ICD_DATA"):
+            patch.delenv(name, raising=False)
+        patch.setenv("ICD_CACHE", str(root / "cache"))  # so no node sees the driver's copies of a bucket
+        with cluster(token, root, source=other) as (address, _):
+            store = {"where": f"file://{folder}/store", "ICD_STORAGE_URL": f"sqlite:///{folder}/study.db"}
+            yield {**doctor(address, root), "bucket": doctor(address, **store)}
 
 
 def levels(told: dict[str, Any], where: str) -> dict[str, str]:
@@ -87,12 +87,20 @@ def test_what_is_wrong_is_named(told: dict[str, Any]) -> None:
 
 def test_what_is_looked_at(told: dict[str, Any]) -> None:
     well, ill = by_version(told)
-    assert set(levels(told, well)) == {"answers", "versions", "limits", "gpu", "clock", "root"}
+    assert set(levels(told, well)) == {"answers", "versions", "limits", "gpu", "teacher cache", "clock", "root"}
     assert levels(told, ill)["clock"] == levels(told, well)["clock"] == "pass"  # one machine, one clock
 
 
 def test_nothing_is_left_behind(told: dict[str, Any]) -> None:
     assert told["files"] == []
+
+
+def test_nodes_of_a_bucket_share_no_folder(told: dict[str, Any]) -> None:
+    found = [
+        item for item in told["bucket"]["findings"] if item["check"] == "root" and item["where"] in by_version(told)
+    ]
+    assert [item["level"] for item in found] == ["pass", "pass"], told["bucket"]["err"]
+    assert all(item["text"].startswith("file:///") for item in found)
 
 
 def test_no_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_next_epoch_s_entries_are_read_while_this_one_trains(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     monkeypatch.setattr(device_cache, "_HOST_ROOM", 10**9 if room == "whole" else 0)
-    monkeypatch.setattr(device_cache, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "mirrors", {})
     config = config_of()
     ran(config, split, teacher, tmp_path)  # the entries of its three epochs
     cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
@@ -268,6 +268,9 @@ def test_which_steps_are_replayed(
         assert did == [*begun, "replay", "run", "replay", "run"] + ["replay"] * 9
         assert not caplog.text
         assert device[0].engine == "graph"
+        resumed = made[0]
+        resumed.graph, resumed._log = None, None  # as where a resume finds every epoch done
+        assert resumed.name == "unknown: every step was done before a resume"
     assert_same(device, ran(config, split, teacher, engine="eager"))
 
 
@@ -289,11 +292,17 @@ def test_mirrors_of_earlier_trials_make_room(
     first, second = (open_cache(plan, config, teacher, tmp_path / name) for plan, name in zip(plans, "ab", strict=True))
     assert first is not None
     assert second is not None
-    monkeypatch.setattr(device_cache, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "mirrors", {})
     assert device_cache.DeviceCache(first, cpu, 50).whole
     monkeypatch.setattr(device_cache, "_HOST_ROOM", 0)
     assert not device_cache.DeviceCache(second, cpu, 50).whole
-    assert device_cache._mirrors == {}
+    assert device_cache.mirrors == {}
+    monkeypatch.undo()
+    assert device_cache.DeviceCache(first, cpu, 50).whole
+    assert device_cache.mirrors
+    live = config_of("SP", epochs=1)
+    assert open_cache(plan_cache([live], split, folder=tmp_path), live, teacher, tmp_path) is None
+    assert device_cache.mirrors == {}
 
 
 def test_a_loss_that_is_not_finite_is_found_with_its_step(split: Split, teacher: Network) -> None:
@@ -355,7 +364,7 @@ def test_a_recording_of_stale_inputs_is_found(split: Split, teacher: Network, st
 def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_cache, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
     cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
     assert cache is not None
@@ -369,7 +378,7 @@ def test_a_mirror_that_is_there_is_used_however_full_the_device_is(
 def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
     split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_cache, "_mirrors", {})
+    monkeypatch.setattr(device_cache, "mirrors", {})
     cpu, config = torch.device("cpu"), config_of(epochs=1)
     cache = open_cache(plan_cache([config], split, "full", folder=tmp_path), config, teacher, tmp_path)
     assert cache is not None
@@ -384,4 +393,4 @@ def test_a_mirror_that_does_not_fit_after_all_is_one_of_an_epoch(
     made = device_cache.DeviceCache(cache, cpu, 50)
     assert not made.whole
     assert len(made.mirrors[0].is_filled_S) == 50
-    assert device_cache._mirrors == {}
+    assert device_cache.mirrors == {}

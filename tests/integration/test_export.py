@@ -171,7 +171,9 @@ def test_a_confirmed_winner(command: Command, tmp_path: Path, monkeypatch: pytes
     assert "finalists are 1, or add --unconfirmed" in one_line(refused, 5, "STATE")
 
 
-def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_noise_where_the_data_set_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = read_trial(parse_yaml("data: cifar10\nstudent: resnet8\nmethod: cross_entropy\n", "x.yaml"))
     sample = sample_of(config, tmp_path, tmp_path / "nothing")
     assert sample.images_BCHW.shape == (64, 3, 32, 32)
@@ -179,6 +181,8 @@ def test_noise_where_the_data_set_is_away(tmp_path: Path, caplog: pytest.LogCapt
     assert "seeded noise" in sample.source
     assert "compared on noise" in caplog.text
     assert torch.equal(sample.images_BCHW, sample_of(config, tmp_path, tmp_path / "nothing").images_BCHW)
+    monkeypatch.setattr("icd.results.exports.programs.read_data", lambda *given: (tmp_path / "no.npy").read_bytes())
+    assert "seeded noise" in sample_of(config, tmp_path, None).source, "a plugin's loader raises what Python raises"
 
 
 def test_the_simplest_configuration(command: Command, root: Path, tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 from icd import search
+from icd.errors import SetupError, StateError
 from icd.search.removal import parts_of, remove
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.locks import driver_lock
+from icd.search.study.sweep_files import SweepFiles
 from icd.search.study.sweep_study import LIST_NUMBERS
 from tests.command import Command, one_line
 from tests.confirming import confirming, level, searched
 from tests.studies import Study, usual
+from tests.tracking import free_port
 
 
 def test_one_trial_is_shown_whole(command: Command, study: Study) -> None:
@@ -43,6 +46,16 @@ def test_a_trial_without_files_is_shown_by_what_the_study_knows(command: Command
     assert json.loads(command("show", "by-hand", 3, "--json").out)["config"] is None
     assert "trial 0: complete, val/top1 40 (KD)" in command("show", "by-hand", 0).out
     assert "has no trial 99; see 'icd trials by-hand'" in one_line(command("show", "by-hand", 99), 5, "STATE")
+
+
+@pytest.mark.usefixtures("study")
+def test_files_of_a_trial_come_here_where_the_root_is_a_bucket(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[int, int]] = []
+    monkeypatch.setattr(SweepFiles, "fetch", lambda files, attempts: asked.append(attempts))
+    assert (command("show", "by-hand", 1).code, command("logs", "by-hand", 2).code) == (0, 0)
+    assert asked == [{1: 1}, {2: 1}]
 
 
 def test_logs_are_printed_whole_and_for_one_trial(command: Command, study: Study) -> None:
@@ -104,9 +117,16 @@ def test_a_sweep_is_removed_with_all_that_is_its_own(
     assert usual(root).ledger.records(), "the name is free again"
 
 
-def test_a_sweep_that_is_driven_stays(command: Command, study: Study, root: Path) -> None:
+def test_a_sweep_that_is_driven_stays(
+    command: Command, study: Study, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_ROOT", "elsewhere")
     with driver_lock(study.folder):
-        assert "is driven by pid" in one_line(command("rm", "by-hand", "--yes"), 5, "STATE")
+        said = one_line(command("rm", "by-hand", "--yes", "--root", root), 5, "STATE")
+    assert "is driven by pid" in said
+    assert f"'icd stop by-hand --now --root {root}'" in said
+    said = one_line(command("show", "by-hand", 99, "--root", root), 5, "STATE")
+    assert f"'icd trials by-hand --root {root}'" in said
     assert len(search.trials("by-hand", root=root)) == 6
 
 
@@ -161,9 +181,20 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
     client.create_run(client.create_experiment("by-hand"))
-    usual(root)
-    search.remove("by-hand", root=root, mlflow=True)
+    study = usual(root)
+    with pytest.raises(StateError, match="has no experiment of sweep 'by-hand'; set"):
+        search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is not None, "it holds a run that is not this sweep's"
+    for uri, error, told in (
+        (f"sqlite:///{root / 'none.db'}", StateError, "none.db has no experiment"),
+        (f"http://127.0.0.1:{free_port()}", SetupError, "try again, or leave --mlflow out"),
+        ("localhost:5000", SetupError, "try http://localhost:5000"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(error, match=told):
+            search.remove("by-hand", root=root, mlflow=True)
+    assert study.folder.exists()
+    assert len(search.trials("by-hand", root=root)) == 6
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from icd.results.outcome import Outcome
 from icd.search.study import sweep_files
 from tests.command import Command, one_line
 from tests.reports import confirmation
-from tests.studies import Study, changed
+from tests.studies import DOCUMENT, Study, changed
 
 CONFIRMED = ("confirmed", "chosen among", "against KD", "against iCD-KD")
 
@@ -95,7 +95,7 @@ def test_what_differs_is_shown(command: Command, root: Path, study: Study) -> No
     assert "val/top1 45.00 % (trial 0)" in said.out
     line = next(line for line in said.out.splitlines() if line.startswith("training.batch_size"))
     assert line.split()[1:] == ["50", "25"]
-    assert "The best of more trials is higher by chance alone" in said.out
+    assert "The best of more trials is better by chance alone" in said.out
     told = json.loads(command("compare", "by-hand", "other", "--json").out)
     assert told["differences"] == {"training.batch_size": {"by-hand": "50", "other": "25"}}
     assert told["names"] == ["by-hand", "other"]
@@ -121,6 +121,31 @@ def test_what_cannot_be_compared_is_said(
     two.ledger.note_study(**attributes)
     (found,) = compare(root, ["one", "two"])["warnings"]
     assert warning in found
+
+
+def test_a_difference_at_the_end_of_a_long_list_or_number_is_shown(command: Command, root: Path) -> None:
+    recipes = ["KD", "DKD", "SP", "CRD", "WTTM", "RLD", "DIST", "NKD", "LDRLD", "SD-KD", "SD-DKD", "SD-NKD", "SD-RLD"]
+    ranges = {"cluster_weight": {"low": 1, "high": 8}, "cluster_temperature": {"low": 0.5, "high": 4, "log": True}}
+    for name, last, lr in (("one", "ABKD", 0.05), ("two", "iCD-WTTM", 0.05000001)):
+        searched = [{"recipe": recipe, **ranges} for recipe in ("iCD-KD", "iCD-DKD", "iCD-NKD")]
+        choices = searched + [{"recipe": recipe} for recipe in [*recipes, last]]
+        training = {"epochs": 4, "batch_size": 50, "lr": lr}
+        Study(root, changed(name=name, method={"choices": choices}, ranges=None, enqueue=None, training=training))
+    lines = command("compare", "one", "two").out.splitlines()
+    shown = {line.split("  ")[0]: line.split()[1:] for line in lines}
+    assert shown["method.choices"] == ["...", "recipe", "ABKD]", "...", "recipe", "iCD-WTTM]"]
+    assert shown["training.lr"] == ["0.05", "0.05000001"]
+
+
+def test_pairs_of_opposite_directions_are_told_apart(command: Command, root: Path) -> None:
+    pairs = [{"name": name, "teacher": DOCUMENT["teacher"], "student": name} for name in ("resnet8", "resnet14")]
+    parts = {"teacher": None, "student": None, "pairs": pairs, "pruner": None, "enqueue": None}
+    study = Study(root, changed(name="two", objective="val/loss", **parts))
+    number = study.ledger.ask(study.space.suggest)
+    study.ledger.tell(number, "complete", [1.0], exit_reason="complete", members={"resnet8": 1.0, "resnet14": 1.0})
+    other(root, name="up", objective={"metric": "val/loss", "direction": "maximize"})
+    said = one_line(command("compare", "--pairs", "two", "up"), 2, "USAGE")
+    assert "must have the objective minimize val/loss too, but got maximize val/loss" in said
 
 
 def test_equal_sweeps_have_nothing_to_warn_of(root: Path) -> None:

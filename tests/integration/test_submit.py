@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from icd.cli import submit
-from icd.cli.submit import connect, follow
+from icd.cli.submit import connect, follow, read_file
 from icd.errors import SetupError
 from tests.command import Command, one_line
 from tests.integration.ray_nodes import ROOT
@@ -37,7 +37,8 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_return(command: Command, monkeypa
     monkeypatch.setenv("ICD_SUBMIT", "http://h:8265")
     said = command("sweep", QUICKSTART)
     assert (said.code, said.out) == (130, "")
-    assert sent[0]["runtime_env"] == {"env_vars": {"ICD_JOB_FILE": QUICKSTART.read_text()}}, "and no token"
+    variables = read_file("sweep", QUICKSTART, {"overrides": ()})[1]
+    assert sent[0]["runtime_env"] == {"env_vars": variables}, "and no token"
     assert re.fullmatch(r"icd-sweep-quickstart-\d{8}-\d{6}-[0-9a-f]{4}", sent[0]["submission_id"])
     for line in (
         f"job {sent[0]['submission_id']} runs on",
@@ -57,6 +58,11 @@ def test_verbs_that_work_here_only_are_refused_where_jobs_are_wanted(
     monkeypatch.setenv("ICD_SUBMIT", "http://h:8265")
     said = one_line(command(*words), 2, "USAGE")
     assert "works on this machine only; unset it for this command: env -u ICD_SUBMIT" in said
+
+
+def test_a_job_asks_nothing(command: Command) -> None:
+    said = one_line(command("rm", "quickstart", "--submit", "http://127.0.0.1:1"), 2, "USAGE")
+    assert "'icd rm' must have --yes with --submit" in said
 
 
 def test_detach_is_for_submitting(command: Command) -> None:

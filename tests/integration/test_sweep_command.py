@@ -53,11 +53,13 @@ def test_status_as_json(command: Command) -> None:
     told = json.loads(command("status", "by-hand", "--json").out)
     counts = {"running": 0, "interrupted": 1, "complete": 2, "pruned": 1, "failed": 1, "duplicate": 1, "retried": 0}
     assert told["counts"] == counts
-    assert (told["state"], told["driver"], told["best"]["number"], told["front"]) == ("stopped", None, 1, [1])
+    assert (told["state"], told["driver"], told["best"]["number"], told["front"]) == ("stopped", None, 1, [])
+    (best,) = json.loads(command("trials", "by-hand", "--top", "1", "--json").out)
+    assert {**told["best"], "curve": best["curve"]} == best
     assert told["used"]["trials"] == 5
     assert told["pruning"]["epochs_saved"] == 2
     (row,) = json.loads(command("status", "--json").out)
-    assert {**row, "pruning": told["pruning"], "front": [1], "dead_terms": [], "confirmed": None} == told
+    assert {**row, "pruning": told["pruning"], "front": [], "dead_terms": [], "confirmed": None} == told
 
 
 def test_dead_terms_are_shown(command: Command, root: Path) -> None:

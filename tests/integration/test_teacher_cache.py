@@ -3,6 +3,7 @@
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,13 +25,14 @@ from icd.methods import LiveOutputs, Step
 from icd.models import MODELS, Network, build_model
 from icd.plugins import Plugin
 from icd.search.core.preparation import PreflightRequest, teacher_name
+from icd.teacher import cache_builder
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.teacher.cache_builder import build
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.worker.preflight import cache_mode
-from icd.worker.trial_inputs import TrialFolders
+from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
 from tests.tiny import images, views
 
 DATA = {"name": "npz", "path": "tiny.npz"}
@@ -253,16 +255,23 @@ def test_an_entry_has_the_same_bits_whoever_computes_it(split: Split, teacher: N
 
 
 def test_a_build_ahead_has_the_entries_of_the_trials_whatever_they_leave_open(
-    split: Split, teacher: Network, tmp_path: Path
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(epochs=2)
+    config, asked = config_of(epochs=2), list[str]()
+
+    def noted(device: torch.device, precision: str) -> nullcontext[None]:
+        asked.append(precision)
+        return nullcontext()
+
     _, rows = trained(config, split, teacher, cache_of(config, split, teacher, tmp_path / "trial"))
     open_config = replace(config, training=replace(config.training, channels_last="auto", precision="auto"))
     ahead = cache_of(open_config, split, teacher, tmp_path / "ahead")
+    monkeypatch.setattr(cache_builder, "kernels", noted)
     assert build(ahead, split, Execution()) == sum(row.values["teacher/images"] for row in rows)
     theirs = cache_of(config, split, teacher, tmp_path / "trial").blocks[0]
     assert np.array_equal(ahead.blocks[0]._entries_SW, theirs._entries_SW)
     assert build(ahead, split, Execution()) == 0
+    assert asked == ["fp32"] * 2, "the kernels of a trial"
 
 
 WORKER = """
@@ -309,16 +318,20 @@ def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, 
     return plan.mode, summary(plan)
 
 
-def test_the_network_s_plugin_is_part_of_what_a_cache_is_of(
+def test_the_network_around_the_weights_and_its_plugin_are_part_of_what_a_cache_is_of(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plugin_of(name: str) -> Plugin:
         return Plugin(name="net.py", digest=f"digest {len(found)}")
 
-    def digests() -> set[str]:
-        return {spec.digest() for spec in plan_cache([config_of()], split, "full", folder=tmp_path).specs}
+    def digests(**network: Any) -> set[str]:
+        config = config_of()
+        assert config.teacher is not None
+        config = replace(config, teacher=replace(config.teacher, **network))
+        return {spec.digest() for spec in plan_cache([config], split, "full", folder=tmp_path).specs}
 
     found = [digests()]
+    assert digests(arch="wrn_16_1") != found[0] != digests(stem="conv7x7_s2")
     monkeypatch.setattr(MODELS, "owner", plugin_of)
     found.append(digests())
     found.append(digests())
@@ -345,6 +358,30 @@ def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> Non
     mode, line = chosen(short, split, tmp_path, budget_gb=1e-6)
     assert mode == "off"
     assert "too little; full 818 kB, stream 32.7 kB" in line
+
+
+def test_a_cache_for_trials_that_lie_between_those_given_has_no_other_blocks(split: Split, tmp_path: Path) -> None:
+    """Both ends of a range of epochs or of a field of the views stand for any number of values."""
+    magnitudes = [{"rand_augment": {"size": 16, "pad": 2, "magnitude": magnitude}} for magnitude in (0, 20)]
+    few, many = (config_of(epochs=2, augmentation=views) for views in magnitudes)
+    assert chosen(few, split, tmp_path)[0] == "stream"
+    mode, line = chosen(few, split, tmp_path, many)
+    assert (mode, "views differ, and each family would take a cache of its own" in line) == ("off", True)
+    ends = config_of(epochs=2), config_of(epochs=3)
+    assert chosen(ends[0], split, tmp_path, ends[1])[0] == "full", "the smaller stream would be one of many"
+    assert "; full 818 kB, stream 81.8 kB" in chosen(ends[0], split, tmp_path, ends[1], budget_gb=0.0005)[1]
+    line = chosen(ends[0], split, tmp_path, ends[1], mode="stream", budget_gb=0.0005)[1]
+    assert "(as asked; full 818 kB, stream 81.8 kB, and more for trials with other views or epochs)" in line
+
+
+def test_what_was_chosen_for_a_sweep_is_not_asked_room_for_again(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9 + 1))
+    with pytest.raises(SetupError, match="--teacher-cache full needs 818 kB, but got 1 bytes"):
+        chosen(config_of(), split, tmp_path, mode="full")
+    with open_teacher_cache(config_of(), split, teacher, TrialFolders(root=tmp_path), "full") as cache:
+        assert cache is not None
 
 
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
@@ -377,8 +414,6 @@ def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
     assert mode(fresh) == "stream"
     assert mode(replace(fresh, teacher_caches={name: "off"})) == "off"
     assert mode(replace(fresh, teacher_caches={name: "off"}, teacher_cache="full")) == "full"
-    with pytest.raises(SetupError, match="--teacher-cache stream needs"):
-        mode(replace(fresh, teacher_caches={name: "stream"}, teacher_cache_gb=1e-6))
 
 
 def test_what_is_asked_for_and_does_not_fit(split: Split, tmp_path: Path) -> None:

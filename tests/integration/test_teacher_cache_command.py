@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import read_yaml
+from icd.errors import SetupError
+from icd.search.core.preparation import PreflightRequest
+from icd.search.suggest.search_space import SearchSpace
+from icd.worker.preflight import run_preflight
 from tests.command import Command
 from tests.documents import document_of
 from tests.tiny import views, write_images
@@ -70,9 +76,6 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     said = command("teacher", "cache", "verify")
     assert said.code == 6
     assert "1 entries fail their checksums; --repair drops them" in said.err
-    broken = command("train", str(file), "--teacher-cache", "stream", "--name", "broken")
-    assert broken.code == 6
-    assert "fails its checksum; 'icd teacher cache verify --repair' drops it" in broken.err
     assert (
         command("teacher", "cache", "verify", row["digest"][:6], "--repair")
         .out.strip()
@@ -80,6 +83,11 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     )
     assert command("teacher", "cache", "verify").code == 0
     assert caches(command)[0]["filled"] == 99
+    content.tofile(entries)
+    assert command("train", str(file), "--teacher-cache", "stream", "--name", "mends").code == 0
+    rows = [json.loads(line) for line in (root / "trials" / "mends" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row["teacher/images"] for row in rows) == 1
+    assert (command("teacher", "cache", "verify").code, caches(command)[0]["filled"]) == (0, 100)
 
     assert command("teacher", "cache", "rm").code == 2
     assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "cache", "rm", "zz").err
@@ -98,6 +106,22 @@ def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, trial: di
     assert sorted((row["side"], row["from_map"]) for row in caches(command)) == [(3, True), (4, False)]
     assert all(row["filled"] == row["slots"] for row in caches(command))
     assert said.err.count("the teacher was run on 100 images") == 1, "one forward fills both"
+
+
+def test_teachers_of_several_pairs_share_the_budget(
+    command: Command, trial: dict[str, Any], tmp_path: Path, root: Path
+) -> None:
+    other = {**trial["teacher"], "arch": "resnet14"}
+    pairs = [{"name": str(n), "teacher": own, "student": "resnet8"} for n, own in enumerate((trial["teacher"], other))]
+    sweep = {**trial, "name": "s", "teacher": None, "student": None, "pairs": pairs, "budget": {"trials": 3}}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(json.dumps(document_of({**sweep, "ranges": {"cluster_weight": {"low": 1, "high": 8}}})))
+    asked = ("--teacher-cache", "full", "--teacher-cache-gb", "0.0001")
+    assert "but got 50 kB of budget" in command("teacher", "cache", "build", str(path), *asked).err
+    configs = [config.to_data() for config in SearchSpace(read_sweep(read_yaml(path, ()))).extremes()]
+    request = PreflightRequest(configs=configs, root=str(root), teacher_cache="full", teacher_cache_gb=0.0001)
+    with pytest.raises(SetupError, match="but got 50 kB of budget"):
+        run_preflight(request, print, lambda: False)
 
 
 def test_what_cannot_be(command: Command, file: Path) -> None:

@@ -2,7 +2,8 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from icd import search
 from icd.doctor.services import check_tracking
 from icd.errors import SetupError
 from icd.search.tracking import experiment
@@ -20,7 +22,10 @@ from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, own_experiment
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
-from tests.tracking import PARAMS, START_MS, Held, Server, begun, ended, free_port, row, send
+from icd.search.tracking.sweep_views import ask_for_summary, follow
+from icd.search.tracking.tracker import Tracker
+from tests.confirming import confirming, searched
+from tests.tracking import PARAMS, START_MS, Held, Server, ask, begun, ended, free_port, row, send
 
 UID = "f00d"
 SWEEP = RunView(key=SUMMARY, name="sweep", start_ms=5, params={"student": "x"}, note="Which weights?")
@@ -83,6 +88,32 @@ def test_asking_again_changes_nothing(sweep: Path, database: Path) -> None:
     assert vars(Held(database)) == vars(first)
 
 
+def test_a_driver_and_a_sync_send_the_same_of_every_stage(
+    tmp_path: Path, database: Path, template: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow was away during the search: the driver of the confirmation is the first to reach it."""
+    hand = searched(tmp_path, objective={"metric": "val/loss", "direction": "minimize"})
+    held, holds = confirming(hand, top=1, seeds=2), list[Held]()
+    held.finish_all(lambda arm, seed: 70.0 + seed)
+    tracker, views = Tracker(lambda line: None), held.driver.recorder.views
+    follow(tracker, views, held.ledger, driven=True)
+    ask_for_summary(tracker, views, held.ledger, driven=False)
+    tracker.start(Experiment(held.folder, sqlite(database), "tiny", UID, tracker.refuse))
+    assert tracker.close(60) == 0
+    other = database.with_name("other.db")
+    other.write_bytes(template)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite(other))
+    assert search.sync("tiny", root=hand.root) == 0
+    of_search = {(f"{n:04d}", "final/val/loss"): 2.0 - n / 10 for n in range(4)}
+    of_confirm = {(f"{run.number:04d}", "final/test/top1"): run.values[0] for run in held.runs}
+    for path in (database, other):
+        holds.append(Held(path))
+        values = {(run, name): value for run, name, _, value, _ in holds[-1].metrics if name.startswith("final/")}
+        assert values == of_search | of_confirm
+        assert holds[-1].tags[SUMMARY, "best"] == "0003"
+    assert (holds[0].metrics, holds[0].params) == (holds[1].metrics, holds[1].params)
+
+
 def test_only_what_lies_beyond_the_last_step_is_sent(sweep: Path, database: Path) -> None:
     """An epoch that was trained again after its checkpoint was lost has another time, and must not be a second row."""
     assert send(sweep, sqlite(database), [begun(0, epochs=2)]) == 0
@@ -137,17 +168,32 @@ def test_what_mlflow_refuses_is_left_out_alone_and_said_once(
 
 
 def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, database: Path) -> None:
-    client = MlflowClient(sqlite(database))
-    identity = client.create_experiment("gone")
-    client.delete_experiment(identity)
-    said: list[str] = []
-    assert send(sweep, sqlite(database), [ended(0)], said, experiment="gone", complains=True) == 1
-    assert len(said) == 1
-    assert said[0].startswith("tracking refused, 1 run waits: ")
-    assert "experiment 'gone' was deleted; restore it (mlflow experiments restore" in said[0]
+    client, said = MlflowClient(sqlite(database)), list[str]()
+    tracker = Tracker(said.append)
+    tracker.begin(begun(0))
+    tracker.start(Experiment(sweep, sqlite(database), "sweep", UID, tracker.refuse))
+    wait_for(lambda: tracker.pending() == 0)
+    client.delete_experiment(identity := experiment_of(client))  # while the sweep runs
+    tracker.epoch("0000", row(0, 1))
+    wait_for(lambda: said)
+    ask(tracker, [ended(0), ended(1)])
+    assert tracker.close(1.0) == 2
+    views, later = [ended(0), ended(1)], list[str]()
+    assert send(sweep, sqlite(database), views, later, complains=True) == 2
+    for lines, waits in ((said, "1 run waits"), (later, "2 runs wait")):
+        assert len(lines) == 1
+        assert lines[0].startswith(f"tracking refused, {waits}: ")
+        assert "experiment 'sweep' was deleted; restore it (mlflow experiments restore" in lines[0]
     client.restore_experiment(identity)
-    assert send(sweep, sqlite(database), [ended(0)], experiment="gone") == 0
-    Held(database).check_once(1, 3)
+    assert send(sweep, sqlite(database), views) == 0
+    Held(database).check_once(2, 3)
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -169,17 +215,22 @@ def answering(status: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(401, "401; set MLFLOW_TRACKING_USERNAME"), (403, "403; this user may not do that")]
+    ("status", "how", "told"),
+    [
+        (401, "refused", "401; set MLFLOW_TRACKING_USERNAME"),
+        (403, "refused", "403; this user may not do that"),
+        (400, "unreachable", "API request to endpoint"),  # a proxy's, such as HTTP that came to an HTTPS port
+    ],
 )
-def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status: int, told: str) -> None:
+def test_a_server_that_refuses_is_said_once_with_what_to_do(sweep: Path, status: int, how: str, told: str) -> None:
     said: list[str] = []
     with answering(status) as uri:
         warning = check_server(uri)
         assert send(sweep, uri, [ended(0)], said, complains=True) == 1
     assert warning is not None
-    assert warning.startswith(f"tracking refused, training goes on without it: {uri}: {told}")
+    assert warning.startswith(f"tracking {how}, training goes on without it: {uri}: {told}")
     assert len(said) == 1
-    assert said[0].startswith(f"tracking refused, 1 run waits: {uri}: {told}")
+    assert said[0].startswith(f"tracking {how}, 1 run waits: {uri}: {told}")
 
 
 def test_a_database_of_another_version_is_said_with_what_to_do(sweep: Path, database: Path) -> None:
@@ -203,6 +254,8 @@ def test_another_sweep_of_the_name_has_an_experiment_of_its_own(
 ) -> None:
     """That of one that was removed, or of another root."""
     client = MlflowClient(sqlite(database))
+    client.delete_experiment(client.create_experiment("mine"))  # by hand, empty: no sweep's
+    assert own_experiment(client, "mine", UID) is None
     client.create_experiment("sweep")  # by hand: whose sweep comes first has it
     for number in (0, 1):
         assert send(sweep, sqlite(database), [ended(number)]) == 0

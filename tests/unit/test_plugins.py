@@ -1,5 +1,7 @@
 """Plugins: found, imported once, kept with their text, and refused with a sentence where they are wrong."""
 
+import base64
+import gzip
 import json
 import os
 import subprocess
@@ -13,11 +15,13 @@ import icd
 from icd.cli.submit import FILE_VARIABLE, read_file
 from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
-from icd.config.trial import differences
-from icd.config.yaml import Document, parse_yaml, read_yaml
+from icd.config.trial import DataConfig, differences
+from icd.config.yaml import Document, parse_yaml, read_yaml, yaml_text
 from icd.errors import ConfigError, StateError
+from icd.fields import annotations
 from icd.losses import BASE_LOSSES
 from icd.plugins import changed_files
+from tests.command import Command, one_line
 from tests.support.plugins import VALUE, sweep_document, write_plugin, write_trial
 
 
@@ -37,8 +41,12 @@ def test_a_file_beside_the_configuration_is_found_and_travels_with_it(
         {"name": "my_loss.py", "digest": trial.plugins[0].digest, "source": plugin.read_text()}
     ]
     stored = json.loads(json.dumps(trial.to_data()))
-    plugin.unlink()
     monkeypatch.chdir("/")
+    (tmp_path / "stored.yaml").write_text(yaml_text(stored))
+    monkeypatch.setenv("ICD_PLUGINS", str(write_plugin(tmp_path, value="labels_N * 0.5")))
+    assert read_trial(read_yaml(tmp_path / "stored.yaml")) == trial  # whatever the file says now
+    plugin.unlink()
+    monkeypatch.delenv("ICD_PLUGINS")
     assert read_trial(Document(stored, "elsewhere")) == trial  # with no way to the file
     assert read_trial(Document(stored, "elsewhere")).key() == trial.key()
 
@@ -71,6 +79,16 @@ def test_plugins_of_the_environment_are_added(tmp_path: Path, monkeypatch: pytes
     assert [plugin.name for plugin in trial.plugins] == ["my_loss.py"]
 
 
+def test_the_data_of_a_teacher_may_be_a_plugin_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    read = "raise icd.errors.DataError('has been read')"
+    (tmp_path / "data.py").write_text(f"import icd\n@icd.register_dataset('d')\ndef load(request):\n    {read}\n")
+    monkeypatch.setenv("ICD_PLUGINS", str(tmp_path / "data.py"))
+    said = command("--root", tmp_path, "teacher", "train", "--arch", "resnet8", "--data", "d")
+    assert "has been read" in one_line(said, 3, "DATA")
+
+
 def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +106,26 @@ def test_an_installed_module_is_named_and_must_be_the_same_everywhere(
     data["plugins"] = [{"name": "icd_not_here", "digest": "0" * 64}]
     with pytest.raises(ConfigError, match=r"plugin 'icd_not_here' is not installed on .*; install it there, or give"):
         read_trial(Document(data, "trial 0"))
+
+
+@pytest.mark.parametrize(
+    ("listed", "owner"),
+    [(["losses", "more"], "losses"), (["more", "losses"], "losses"), (["", "losses"], "losses"), (["more", ""], "")],
+    ids=lambda case: ",".join(case) if isinstance(case, list) else "",
+)
+def test_modules_of_a_package_that_imports_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str], owner: str
+) -> None:
+    name = f"icd_several_{'_'.join(listed)}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("from . import losses, more\n")
+    write_plugin(tmp_path / name, "losses.py", name=f"{name}_1")
+    write_plugin(tmp_path / name, "more.py", name=f"{name}_2")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = [f"{name}.{module}".rstrip(".") for module in listed]
+    for order in (modules, modules[::-1]):  # what was imported first decides nothing
+        trial = read_trial(read_yaml(write_trial(tmp_path, order, base_loss=f"{name}_1")))
+        assert [plugin.name for plugin in trial.plugins] == [f"{name}.{owner}".rstrip(".")]
 
 
 def test_an_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +181,10 @@ def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp
             "@dataclass(frozen=True)\nclass Mine:\n    x: list[int] = ()",
             "field 'x' must be a number with a range, bool",
         ),
+        ("@dataclass(frozen=True)\nclass Mine:\n    low: Positive = 1.0", "field 'low' has a name that files use for"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    name: str = ''", "field 'name' has a name that files use for"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: BaseLoss = KD()", "field 'x' must be a number with a range"),
+        ("@dataclass(frozen=True)\nclass Mine:\n    x: KD = KD()", "or a base loss called base_loss, but is <class"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Any = 1.0", "field 'x' needs a type"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive", "field 'x' needs a default"),
         ("@dataclass(frozen=True)\nclass Mine:\n    x: Positive = -1", "the default of x breaks its own range: x > 0"),
@@ -152,9 +194,17 @@ def test_what_a_broken_plugin_would_have_added_is_not_called_unknown_as_well(tmp
 def test_fields_are_checked_when_a_class_is_registered(tmp_path: Path, body: str, said: str) -> None:
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import Any\nimport icd\n"
     call = "\n    def __call__(self, student_NK, teacher_NK, labels_N): ...\n"
-    text = f"{head}from icd.fields import Positive\n{body}{call}icd.register_base_loss('mine', Mine)\n"
+    kinds = "from icd.fields import Positive\nfrom icd.losses import BaseLoss, KnowledgeDistillation as KD\n"
+    text = f"{head}{kinds}{body}{call}icd.register_base_loss('mine', Mine)\n"
     (tmp_path / "my_loss.py").write_text(text)
     assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
+
+
+@pytest.mark.parametrize("option", ["high", *annotations(DataConfig)])
+def test_an_option_of_data_that_files_use_already(tmp_path: Path, option: str) -> None:
+    (tmp_path / "data.py").write_text(f"import icd\nicd.register_dataset('d', lambda request, {option}='': 3)")
+    told = refused(write_trial(tmp_path, ["data.py"], base_loss="kd"))
+    assert f"data set 'd' option '{option}' has a name that files use for something else; choose another" in told
 
 
 @pytest.mark.parametrize(
@@ -170,7 +220,7 @@ def test_a_name_that_cannot_be_had(tmp_path: Path, name: str, said: str) -> None
     assert said in refused(write_trial(tmp_path, ["my_loss.py"], base_loss="kd"))
 
 
-def test_two_plugins_with_one_name(tmp_path: Path) -> None:
+def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plugin(tmp_path)
     write_plugin(tmp_path, "again.py")
     told = refused(write_trial(tmp_path, ["my_loss.py", "again.py"]))
@@ -179,6 +229,19 @@ def test_two_plugins_with_one_name(tmp_path: Path) -> None:
     write_plugin(tmp_path / "below", name="other")
     told = refused(write_trial(tmp_path, ["my_loss.py", "below/my_loss.py"]))
     assert "another plugin is called my_loss.py; rename one of the files" in told
+    monkeypatch.setenv("ICD_PLUGINS", str(tmp_path / "below" / "my_loss.py"))
+    assert "plugins[1]: another plugin is called my_loss.py" in refused(write_trial(tmp_path, ["my_loss.py"]))
+
+
+def test_a_class_of_another_name_and_a_package_without_an_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "second.py").write_text(
+        "import icd\nicd.register_base_loss('mine', icd.losses.KnowledgeDistillation)\n"
+    )
+    assert "base loss 'mine' is a second name of 'kd'" in refused(write_trial(tmp_path, ["second.py"]))
+    (tmp_path / "bare_package").mkdir()
+    write_plugin(tmp_path / "bare_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "without __init__.py; add one" in refused(write_trial(tmp_path, ["bare_package.my_loss"]))
 
 
 def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -186,6 +249,21 @@ def test_a_list_that_is_none_and_a_file_that_is_not_there(tmp_path: Path) -> Non
     assert "cannot be read: no such file" in refused(write_trial(tmp_path, ["nowhere.py"]))
     assert "must be a path such as ./my_losses.py" in refused(write_trial(tmp_path, ["my loss"]))
     assert "plugin 'my_loss' is not installed on" in refused(write_trial(tmp_path, ["my_loss"]))
+
+
+def test_whatever_the_text_of_a_plugin_says_what_a_trial_writes_can_be_read(tmp_path: Path) -> None:
+    plugin = write_plugin(tmp_path)
+    plugin.write_text(f"{plugin.read_text()}\nNEEDS = 'git+https://git@example.org/me/x'\n")
+    trial = read_trial(read_yaml(write_trial(tmp_path, ["my_loss.py"])))
+    assert read_trial(parse_yaml(yaml_text(trial.to_data()), "config.yaml")) == trial
+
+
+def test_files_that_are_too_large_together(tmp_path: Path) -> None:
+    for name in "abc":
+        write_plugin(tmp_path, f"{name}.py", name=name, value="0" * 60_000)
+    assert "plugins[2]: all files together must not be larger than 160 KiB; install some as a package" in refused(
+        write_trial(tmp_path, ["a.py", "b.py", "c.py"], base_loss="a")
+    )
 
 
 def test_what_no_plugin_names_is_refused(tmp_path: Path) -> None:
@@ -213,9 +291,13 @@ def test_a_sweep_keeps_the_plugins_that_some_trial_uses(tmp_path: Path) -> None:
     assert read_sweep(Document(sweep.to_data(), "again")) == sweep
 
 
-def test_a_file_that_changed_since_is_found_by_its_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_that_changed_since_is_found_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    monkeypatch.setenv("ICD_PLUGINS", "" if listed else str(write_plugin(tmp_path)))
     write_plugin(tmp_path)
-    document = read_yaml(write_trial(tmp_path, ["my_loss.py"]))
+    document = read_yaml(write_trial(tmp_path, ["my_loss.py"] if listed else None))
     assert changed_files(document.data["plugins"]) == []
     write_plugin(tmp_path, value="labels_N * 0.5")
     (line,) = changed_files(document.data["plugins"])
@@ -246,6 +328,7 @@ def test_a_job_gets_the_text_of_plugins_with_its_file(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(sweep_document(tmp_path / "images.npz", ["my_loss.py"])))
     name, variables = read_file("sweep", file, {"overrides": ()})
     plugin.unlink()
-    sweep = read_sweep(parse_yaml(variables[FILE_VARIABLE], "job"))
+    text = gzip.decompress(base64.b64decode(variables[FILE_VARIABLE])).decode()
+    sweep = read_sweep(parse_yaml(text, "job"))
     assert (name, sweep.name) == ("mine", "mine")
     assert [item["name"] for item in sweep.to_data()["plugins"]] == ["my_loss.py"]

@@ -52,6 +52,13 @@ def test_a_fault_is_told_once_with_the_line_of_the_class(tmp_path: Path, command
     assert line.startswith("icd: error[CONFIG] bad.py:9: base loss cosine: one value for each row: must give one value")
 
 
+def test_a_file_with_a_byte_order_mark_is_read_without_it(tmp_path: Path, command: Command) -> None:
+    plugin = write_plugin(tmp_path)
+    plugin.write_text(plugin.read_text(), encoding="utf-8-sig")
+    said = command("check-plugin", plugin)
+    assert (said.code, said.err) == (0, "")
+
+
 def test_networks_and_data_fail_in_plain_words(tmp_path: Path, command: Command) -> None:
     text = (EXAMPLES / "two_layers.py").read_text()
     (tmp_path / "net.py").write_text(text.replace("nn.Linear(32, num_classes)", "nn.Linear(32, 9)"))

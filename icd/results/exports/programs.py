@@ -66,7 +66,7 @@ def sample_of(config: TrialConfig, root: Path, data_root: Path | None) -> Sample
     """Give up to 64 validation images in their test-time view; seeded noise where the data set is not at hand."""
     try:
         _, split = read_data(config, TrialFolders(root=root, data_root=data_root))
-    except (DataError, SetupError, StateError) as error:
+    except (DataError, SetupError, StateError, OSError) as error:
         logger.warning("the student is compared on noise, because its data set cannot be read: %s", error)
         side = config.training.augmentation.size
         noise_BCHW = torch.randn(_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(0))

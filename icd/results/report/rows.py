@@ -12,6 +12,7 @@ from icd.results.report.gather import Facts, label_of
 from icd.results.words import flat_text, measured
 from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, pareto_front
+from icd.search.sweep_status import pairs_of
 
 Rows = list[list[object]]
 _TOP = 5
@@ -26,15 +27,15 @@ def reached(record: TrialRecord, metric: str) -> str:
     return f"rank {record.rank:.4g} over the pairs ({metric}: {each})"
 
 
-def best_trials(facts: Facts) -> Rows:
-    """List the best trials and the baselines."""
-    complete, rows = facts.complete, list[list[object]]()
+def best_trials(facts: Facts) -> tuple[list[str], Rows]:
+    """List the best trials and the baselines, below their headers."""
+    complete, rows, over = facts.complete, list[list[object]](), pairs_of(facts.complete)
     for record in [*complete[:_TOP], *(record for record in complete[_TOP:] if record.baseline)]:
         own = {name.removeprefix("method."): value for name, value in shown_params(record.params).items()}
         tried = f"{record.baseline or ''} {flat_text(own, 4) if own else ''}".strip()
-        seconds, epochs = record.attributes.get("seconds"), max(record.curve, default=0)
-        rows.append([record.number, *record.values, epochs, seconds, tried])
-    return rows
+        ranked = [record.rank, *map(record.members.get, over)] if over else []
+        rows.append([record.number, *record.values, *ranked, record.epochs, record.attributes.get("seconds"), tried])
+    return ["trial", *facts.metrics, *(["rank", *over] if over else []), "epochs", "seconds", "configuration"], rows
 
 
 def front(facts: Facts) -> Rows:

@@ -150,9 +150,13 @@ class SweepController:
         if epoch.device and epoch.device not in devices:  # the next attempt may come to another type
             self.ledger.note(epoch.number, devices=[*devices, epoch.device])
         reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
-        if reason:
-            return self._pruned(epoch.number, epoch.epoch, reason)
-        return not self.stopping
+        is_pruned = bool(reason) and self._notes_verdict(epoch.number, epoch.epoch, reason)
+        self.ledger.judged()
+        if is_pruned:
+            self.recorder.fetch(epoch.number)
+            self.ledger.tell(epoch.number, "pruned", **self.recorder.costs(epoch.number))
+            self._close(epoch.number)
+        return not is_pruned and not self.stopping
 
     def on_finished(self, result: AttemptResult) -> None:
         under_way = self.running.get(result.number)
@@ -174,7 +178,8 @@ class SweepController:
             self._diverged(result)
         elif result.kind == "disk":
             self._waiting.insert(0, result.number)
-            self.halted = SetupError(f"{result.reason}; trials are paused: mend that, then 'icd resume'")
+            where = f"{result.location.machine}: " if result.location is not None else ""
+            self.halted = SetupError(f"{where}{result.reason}; trials are paused: mend that, then 'icd resume'")
             self.stopped_by = "disk"
         elif result.kind in ("stopped", "preempted"):
             self._waiting.insert(0, result.number)
@@ -198,7 +203,8 @@ class SweepController:
         ended = []
         for record in self.ledger.records(self.source.stage):
             if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
-                self.ledger.tell(record.number, "pruned")  # by now the pruner may judge otherwise
+                costs = {} if "seconds" in record.attributes else self.recorder.costs(record.number)
+                self.ledger.tell(record.number, "pruned", **costs)  # by now the pruner may judge otherwise
                 record = self.ledger.record(record.number)
             self._budget.spend(record)
             if not self.source.restore(record):
@@ -276,17 +282,15 @@ class SweepController:
         found = [term.brief for term in self.recorder.dead_and_searched(number, epoch)]
         return f"dead term: {'; '.join(found)}" if found else ""
 
-    def _pruned(self, number: int, epoch: int, reason: str) -> bool:
-        """Stop a trial that looks poor; a control trial goes on, and the study keeps when that was said first."""
+    def _notes_verdict(self, number: int, epoch: int, reason: str) -> bool:
+        """Note that a trial looks poor, and whether it stops: a control trial goes on, and the study keeps when."""
         record = self.ledger.record(number)
-        if record.control:
-            if record.would_stop_at is None:
-                self.ledger.note(number, would_stop_at=epoch)
-            return True
-        self.recorder.fetch(number)
-        self.ledger.tell(number, "pruned", reason=reason, exit_reason="pruned", **self.recorder.costs(number))
-        self._close(number)
-        return False
+        if not record.control:
+            end = {"reason": reason, "exit_reason": "pruned", "planned_epochs": self.running[number].epochs}
+            self.ledger.note(number, end=end)
+        elif record.would_stop_at is None:
+            self.ledger.note(number, would_stop_at=epoch)
+        return not record.control
 
     def _complete(self, result: AttemptResult) -> None:
         number = result.number

@@ -34,7 +34,7 @@ class TrialRecorder:
         self.sweep, self.ledger, self.context, self.source = sweep, ledger, context, source
         self.files = sweep_files_of(context.folder)
         self._weights = [row.name for row in space.dimensions() if row.name.endswith("_weight")]
-        self.tracker, self.views = tracker, SweepViews(sweep, space, ledger.attributes, context.folder)
+        self.tracker, self.views = tracker, SweepViews(space, ledger.attributes, context.folder)
 
     @property
     def curve_metric(self) -> str:

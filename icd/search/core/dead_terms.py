@@ -89,7 +89,7 @@ def dead_terms(
             ``method.cluster_scale_weights.s2``).
     """
     over = [row for row in rows if row["epoch"] >= getattr(config.method, "warmup_epochs", 0)]
-    names = {part for name in searched for part in name.split(".")}
+    names = {name.split(".")[1] for name in searched if name.startswith("method.")}
     found = []
     for term in dict.fromkeys(name.removeprefix(_SHARE) for row in over for name in row if name.startswith(_SHARE)):
         measured = [(row["epoch"], row[_SHARE + term]) for row in over if _SHARE + term in row]

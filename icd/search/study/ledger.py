@@ -308,25 +308,30 @@ class Ledger:
         self._do(lambda: study.storage.set_trial_intermediate_value(study.trial_id(number), epoch, value))
 
     def should_prune(self, number: int) -> bool:
-        """Ask the pruner, which decides from committed values alone."""
+        """Ask the pruner, which decides from committed values alone; what it marks is committed by ``judged``."""
 
         def act() -> bool:
+            self._memory[0].hold_marks()
             return self.pruner.prune(self.study, self._search.trial(number))
 
         return self._do(act)
 
+    def judged(self) -> None:
+        """Commit the rungs that the pruner has marked: they are never judged again, so the verdict is noted before."""
+        self._do(self._memory[0].commit_marks)
+
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
 
-        A pruned trial's value is that of its last epoch. Without attributes those are kept that a killed driver noted
-        before it could commit the end.
+        A pruned trial's value is that of its last epoch. Its attributes are added to the verdict that was noted before,
+        by a driver that was perhaps killed.
         """
         study = self._study_of(number)
         trial = study.trial(number)
         if trial.state.is_finished():
             return
         if attributes:
-            self.note(number, end=attributes)
+            self.note(number, end={**(trial.user_attrs.get("end", {}) if state == "pruned" else {}), **attributes})
         told = list(values) if values is not None else None
         if state == "pruned" and trial.intermediate_values and (study.first or len(self.study.directions) == 1):
             told = [trial.intermediate_values[max(trial.intermediate_values)]]

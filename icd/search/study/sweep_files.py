@@ -161,8 +161,8 @@ class SweepFiles:
     def fetch_made(self) -> None:
         """Bring what the last driver made of the sweep, in place of what an earlier one has left on this machine."""
         for name in _MADE:
-            if self.bucket is not None:
-                self.bucket.download(f"{self.prefix}/{name}", self.folder / name)
+            if self.bucket is not None and not self.bucket.download(f"{self.prefix}/{name}", self.folder / name):
+                (self.folder / name).unlink(missing_ok=True)  # of a sweep of this name that was removed
 
     def publish(self, made: Collection[str] = _MADE) -> None:
         """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""

@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from icd.config.sweep import PrunerConfig, SamplerConfig, SweepConfig
 from icd.errors import ConfigError
+from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.optuna_internals import showing
 from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
@@ -26,6 +28,7 @@ from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampl
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
 
 _ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
+_IN_VAIN = 10  # duplicates in a row after which draws are random: a model that nothing new reached says the same again
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
 
@@ -78,7 +81,10 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 
 
 class SteadySampler(BaseSampler):
-    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space."""
+    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
+
+    After ten duplicates in a row it draws at random until a trial is new: a small finite space is tried to its end.
+    """
 
     def __init__(
         self,
@@ -88,11 +94,13 @@ class SteadySampler(BaseSampler):
         most: int | None = None,
     ) -> None:
         self.make, self.seed, self.seen, self.most = make, seed, seen, most
-        self._relative: BaseSampler | None = None
-        self._hooks = make(0)  # never draws
+        self._relative = self._hooks = make(0)  # never draws
         self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
+        self._in_vain = False  # whether the trials before it were duplicates
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        last = study.get_trials(deepcopy=False)[: trial.number][-_IN_VAIN:]
+        self._in_vain = sum("twin" in other.user_attrs.get("end", ()) for other in last) == _IN_VAIN
         self._view = self._shown(study)
         self._relative = self._sampler(trial)
         return self._relative.infer_relative_search_space(self._view, trial)
@@ -100,8 +108,7 @@ class SteadySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        sampler = self._relative or self._sampler(trial)
-        return sampler.sample_relative(self._view or self._shown(study), trial, search_space)
+        return self._relative.sample_relative(self._view or self._shown(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -135,63 +142,50 @@ class SteadySampler(BaseSampler):
         return showing(study, get)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        return self.make(draw_seed(self.seed, trial.number, name))
+        seed = draw_seed(self.seed, trial.number, name)
+        return RandomSampler(seed=seed) if self._in_vain else self.make(seed)
 
 
-class GridSampler(BaseSampler):
+class GridSampler(RandomSampler):
     """Gives the points of a finite space in order: the n-th sampled trial is the n-th point."""
 
-    def __init__(self, point: Callable[[Study, FrozenTrial], Mapping[str, Any]]) -> None:
-        self.point = point
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
+    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.points = points
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self.point(study, trial)[param_name]
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        return self.points[sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)][param_name]
 
 
-def drive(
-    ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int, *, shared: bool
-) -> None:
+def drive(ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``PRUNERS``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
-    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, shared_database=shared, seen=seen)
+    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, seen=seen)
     ledger.drive(sampler, PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
 
 
-def make_sampler(
-    config: SamplerConfig,
-    seed: int,
-    points: Sequence[Mapping[str, Any]],
-    *,
-    shared_database: bool = False,
-    seen: Seen = lambda trials: trials,
-) -> BaseSampler:
-    """Make the sampler of a sweep.
+def refuse_pickles(sweep: SweepConfig, root: Path) -> None:
+    """Refuse CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
 
     Raises:
-        ConfigError: For CMA-ES on a shared database: its state is a pickle, and whoever writes there runs code here.
+        ConfigError: If the study is, or would be, in such a database.
     """
-    if config.name == "grid":
-        return GridSampler(lambda study, trial: points[_place_in_grid(study, trial)])
-    if config.name == "cmaes" and shared_database:
+    if sweep.sampler.name == "cmaes" and is_shared(storage_url(root)):
         raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
+
+
+def make_sampler(
+    config: SamplerConfig, seed: int, points: Sequence[Mapping[str, Any]], *, seen: Seen = lambda trials: trials
+) -> BaseSampler:
+    """Make the sampler of a sweep."""
+    if config.name == "grid":
+        return GridSampler(points)
     return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
 
 
 def draw_seed(seed: int, number: int, name: str = "") -> int:
     """Mix (sweep seed, trial number, purpose) into 32 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}/{name}".encode()).digest()[:4], "big")
-
-
-def _place_in_grid(study: Study, trial: FrozenTrial) -> int:
-    earlier = study.get_trials(deepcopy=False)[: trial.number]
-    return sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)

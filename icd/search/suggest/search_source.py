@@ -13,7 +13,7 @@ from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import draw_seed
 from icd.search.suggest.search_space import SearchSpace, Start
 
-_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say
+_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say; in a finite space 5 for each point
 _DRAWS = 10  # in a row without a new trial; then workers are served first, since a draw may take a tenth of a second
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
 
@@ -102,7 +102,7 @@ class SearchSource:
     def exhausted(self) -> bool:
         if self.sweep.sampler.name == "grid" and self._size is not None:
             return self._sampled >= self._size
-        return self._duplicates >= _DUPLICATES_IN_ROW
+        return self._duplicates >= max(_DUPLICATES_IN_ROW, min(5 * (self._size or 0), 10 * _DUPLICATES_IN_ROW))
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
         while (enqueued := self._next_enqueued()) is not None:

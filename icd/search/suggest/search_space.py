@@ -23,6 +23,7 @@ from icd.errors import ConfigError, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
 from icd.search.suggest.flat_row import FlatRow
+from icd.search.suggest.params_of import params_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +106,13 @@ class SearchSpace:
             raise StateError(f"{label!r}, which is trial {record.number}, is no longer in the sweep")
         return documents[0]
 
+    def params(self, config: TrialConfig, hints: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give the parameters that make a configuration, the first pair's of several; None outside the ranges."""
+        networks = self.sweep.pairs[0].networks if self.sweep.pairs else {}
+        return params_of({**self.sweep.template, **networks}, config, hints)
+
     def distributions(self, params: Mapping[str, Any]) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Give what parameters are drawn from, so that a sampler learns from a trial that it did not propose."""
+        """Give what parameters are drawn from, so that TPE and ``gp`` learn from a trial that they did not propose."""
         asked = optuna.trial.FixedTrial(dict(params))
         self.suggest(asked)
         return asked.distributions

@@ -6,7 +6,7 @@ So a kill between a request and its answer makes no second run and no second row
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from posixpath import dirname
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from icd.search.tracking.mlflow_client import (
     TRIAL_TAG,
     UID_TAG,
     connect,
-    fullest_first,
     is_poison,
     make_experiment,
     own_experiment,
@@ -60,17 +59,14 @@ class Experiment:
     def __init__(self, folder: Path, uri: str, name: str, uid: str, refuse: Refuse) -> None:
         self.folder, self.uri, self.name, self.uid, self.refuse = folder, uri, name, uid, refuse
         self.id = ""
-        self._client: MlflowClient | None = None
         self._tags: dict[str, str] = {}
         self._runs: dict[str, _Run] = {}
         self._marks: dict[str, str] = {}
 
-    @property
+    @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client."""
-        if self._client is None:
-            self._client = connect(self.uri)
-        return self._client
+        return connect(self.uri)
 
     def sent(self, key: str, mark: str) -> bool:
         """Whether a run has this mark; asks once for the marks of all runs."""
@@ -84,7 +80,9 @@ class Experiment:
             if view.mark:
                 self._runs.pop(view.key, None)  # a request of a killed process may have made a second run since
             run = self._run(view)
-            if run.active and not (view.mark and run.tags.get(SENT_TAG) == view.mark):
+            if not run.active:  # one that was deleted alone stays deleted
+                _refuse_deleted(self.client.get_experiment(self.id))
+            elif not (view.mark and run.tags.get(SENT_TAG) == view.mark):
                 self._bring(view, run)
         except Exception as error:
             self._runs.pop(view.key, None)  # what arrived of it is not known
@@ -129,11 +127,7 @@ class Experiment:
         if found is None:
             place = _artifact_location(self.uri, self.uid, self.folder)
             found = make_experiment(self.client, self.name, self.uid, place)
-        if found.lifecycle_stage != "active":
-            raise SetupError(
-                f"experiment {found.name!r} was deleted; restore it (mlflow experiments restore "
-                f"-x {found.experiment_id}) or delete it for good (mlflow gc)"
-            )
+        _refuse_deleted(found)
         if UID_TAG not in found.tags:
             self.client.set_experiment_tag(found.experiment_id, UID_TAG, self.uid)
         self.id, self._tags = found.experiment_id, dict(found.tags)
@@ -167,6 +161,7 @@ class Experiment:
         if view.key not in self._runs:
             found = self._find(view.key)
             if found is None:
+                _refuse_deleted(self.client.get_experiment(self.id))
                 tags = {**_short(view.tags), TRIAL_TAG: f"{self.uid}/{view.key}"}
                 self.client.create_run(self.id, start_time=view.start_ms, tags=tags, run_name=view.name)
                 found = self._find(view.key)
@@ -179,7 +174,8 @@ class Experiment:
         """Find the run with our tag, the fullest where a lost answer made two; a deleted one only where no other is."""
         found = list(self._search(f"tags.`{TRIAL_TAG}` = '{self.uid}/{key}'"))
         active = [run for run in found if run.info.lifecycle_stage == "active"]
-        first, *doubles = sorted(active, key=fullest_first) or found[:1] or [None]
+        active.sort(key=lambda run: (-len(run.data.metrics) - len(run.data.params), run.info.run_id))
+        first, *doubles = active or found[:1] or [None]
         for double in doubles:
             self.client.delete_run(double.info.run_id)
         if first is None:
@@ -256,6 +252,7 @@ class Experiment:
         except Exception as error:
             if not is_poison(error):
                 raise
+            _refuse_deleted(self.client.get_experiment(self.id))  # meanwhile, and all its runs with it
             if what:
                 self.refuse(key, what, str(error))
             return False
@@ -274,6 +271,14 @@ class Experiment:
                 self._try(view.key, name, send)
 
 
+def _refuse_deleted(experiment: Any) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise SetupError(
+            f"experiment {experiment.name!r} was deleted; restore it (mlflow experiments restore "
+            f"-x {experiment.experiment_id}) or delete it for good (mlflow gc)"
+        )
+
+
 def _short(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
 
@@ -284,10 +289,7 @@ def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:
     A server knows its own place. Without one of ours MLflow would write to ``mlruns`` in the current folder.
     """
     database = sqlite_file(uri)
-    if database is not None:
-        root = database.parent
-    elif uri.startswith(_DATABASES):
-        root = folder.absolute().parents[1]
-    else:
+    if database is None and not uri.startswith(_DATABASES):
         return None
+    root = folder.absolute().parents[1] if database is None else database.parent
     return (root / ARTIFACTS / uid).as_uri()

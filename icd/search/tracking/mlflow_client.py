@@ -29,6 +29,7 @@ _ENVIRONMENT = {
 _POISON = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 _SHUT = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 GONE = "RESOURCE_DOES_NOT_EXIST"
+_FOREIGN = "Response body: "  # MLflow's words where a status comes without its JSON: a proxy's, or another program's
 _SCHEMA = "database schema"  # MLflow's words: Detected out-of-date database schema (found version ...)
 
 
@@ -91,7 +92,7 @@ def uid_filter(uid: str) -> str:
 def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
     """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
 
-    One of its name without a tag is its own if it has its runs, or none.
+    One of its name without a tag is its own if it has its runs, or none and was not deleted.
     """
     found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
     if found:
@@ -101,7 +102,7 @@ def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
         return None
     queries = (f"tags.`{TRIAL_TAG}` LIKE '{uid}/%'", "")
     ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
-    return named if ours or not runs else None
+    return named if ours or not (runs or named.lifecycle_stage != "active") else None
 
 
 def make_experiment(client: "MlflowClient", name: str, uid: str, place: str | None) -> Any:
@@ -145,9 +146,6 @@ def is_poison(error: Exception) -> bool:
         status = getattr(getattr(error, "response", None), "status_code", 0)
         return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
     code = getattr(error, "error_code", None)
-    return code in _POISON if code else isinstance(error, TypeError | ValueError | KeyError | AttributeError)
-
-
-def fullest_first(run: Any) -> tuple[int, str]:
-    """Order runs with the same tag: of two that a lost answer made, the one with more in it is kept."""
-    return -len(run.data.metrics) - len(run.data.params), run.info.run_id
+    if code:
+        return code in _POISON and _FOREIGN not in str(error)
+    return isinstance(error, TypeError | ValueError | KeyError | AttributeError)

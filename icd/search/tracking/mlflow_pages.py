@@ -5,7 +5,6 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from urllib.parse import quote
 
 VIEW_KEY = "icd-leaderboard"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
@@ -16,22 +15,13 @@ _MOST_COLUMNS = 14
 def experiment_url(uri: str, experiment_id: str) -> str:
     """Give the page of an experiment's runs; a path without host where ``uri`` is no server."""
     # Without workflowType MLflow 3 shows the menu for chat models; it counts only behind the #.
-    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    base = without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
+    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
 def leaderboard_url(uri: str, experiment_id: str) -> str:
-    """Give the saved view: complete trials, best first."""
+    """Give the saved view: complete trials of the search, best first."""
     return f"{experiment_url(uri, experiment_id)}&viewStateShareKey={VIEW_KEY}"
-
-
-def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Give the page that compares runs."""
-    runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
-    return f"{_base(uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
-
-
-def _base(uri: str) -> str:
-    return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
 def view_value(params: Sequence[str], metric: str, time_ms: int, *, ascending: bool) -> str:
@@ -41,7 +31,7 @@ def view_value(params: Sequence[str], metric: str, time_ms: int, *, ascending: b
     """
     columns = [f"metrics.`{metric}`", *(f"params.`{name}`" for name in params[:_MOST_COLUMNS])]
     state = {
-        "searchFilter": "tags.state = 'complete'",
+        "searchFilter": "tags.state = 'complete' and tags.stage = 'search'",
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": ascending,
         "selectedColumns": [*columns, "attributes.`Duration`"],

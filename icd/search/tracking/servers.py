@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from icd.errors import SetupError
 from icd.search.study.database import storage_url
+from icd.search.tracking.mlflow_client import refuse_address
 from icd.search.tracking.mlflow_file import ARTIFACTS, ready
 
 _HOST = "127.0.0.1"
@@ -57,7 +57,9 @@ def free_port(asked: int | None = None) -> int:
 
 @contextmanager
 def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
-    """Serve MLflow from its store while the block lasts."""
+    """Serve MLflow from its store while the block lasts; an address that can never work is refused."""
+    refuse_address(uri)
+    log = _log(root / "ui-mlflow.log")  # before anything else is written there
     ready(uri)
     hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
     words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
@@ -68,16 +70,25 @@ def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    with _running([sys.executable, *words], environment, root / "ui-mlflow.log") as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/health", root / "ui-mlflow.log")
+    with _running([sys.executable, *words], environment, log) as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/health", log)
 
 
 @contextmanager
 def dashboard_server(root: Path, port: int) -> Iterator[Server]:
     """Serve optuna-dashboard while the block lasts."""
     words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
-    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, root / "ui-dashboard.log") as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/", root / "ui-dashboard.log")
+    log = _log(root / "ui-dashboard.log")
+    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, log) as process:
+        yield Server(process, f"http://{_HOST}:{port}", "/", log)
+
+
+def _log(path: Path) -> Path:
+    try:
+        path.write_bytes(b"")
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}; choose --root") from error
+    return path
 
 
 @contextmanager
@@ -115,14 +126,12 @@ def answers(server: Server, over: threading.Event) -> bool:
     deadline = time.monotonic() + _START_S
     while not over.is_set():
         if server.process.poll() is not None:
-            code = server.process.returncode
-            raise SetupError(
-                f"the server of {server.address} ended with code {code} while it started; see {server.log}"
-            )
+            how = f"ended with code {server.process.returncode} while it started"
+            raise SetupError(f"the server of {server.address} {how}; see {server.log}")
         try:
             with urllib.request.urlopen(server.address + server.health, timeout=5):  # ours, on loopback
                 return True
-        except (urllib.error.URLError, OSError):
+        except OSError:
             if time.monotonic() > deadline:
                 raise SetupError(f"{server.address} does not answer after {_START_S:.0f} s; see {server.log}") from None
         over.wait(0.2)

@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 from icd.config.names import shown_params
 from icd.config.read_trial import read_trial
-from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.errors import ConfigError
@@ -32,15 +31,16 @@ from icd.worker.trial_metrics import stored_rows
 STAGE_TAG = "icd.stage"  # what a run of MLflow is: ``trial``, ``sweep``, ``arm`` or ``export``
 ARMS = "arms/"  # begins the names of the study's attributes that hold what confirmations and ablations found
 _FILES = ("config.yaml", "metrics.jsonl", "result.json", "grams.npz")
+_MEASURED: Mapping[Stage, str] = {"confirm": "test/top1", "race": "val/top1", "ablate": "val/top1"}
 _FOUND = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
 
 
 class SweepViews:
-    """Gives the view of each run of a sweep; ``attributes`` are the study's own."""
+    """Gives the view of each run of a sweep, of whatever stage; ``attributes`` are the study's own."""
 
-    def __init__(self, sweep: SweepConfig, space: SearchSpace, attributes: Mapping[str, Any], folder: Path) -> None:
-        self.sweep, self.space, self.attributes, self.folder = sweep, space, attributes, folder
-        self._pairs = [pair.name for pair in sweep.pairs] or [""]
+    def __init__(self, space: SearchSpace, attributes: Mapping[str, Any], folder: Path) -> None:
+        self.sweep, self.space, self.attributes, self.folder = space.sweep, space, attributes, folder
+        self._pairs = [pair.name for pair in self.sweep.pairs] or [""]
 
     # Trials
 
@@ -103,19 +103,19 @@ class SweepViews:
             return []
 
     def _rows(self, number: int) -> list[Row]:
-        found = []
-        for pair, before in epochs_before(self.folder, number, self._pairs):
-            for row in stored_rows(trial_folder(self.folder, number, pair)):
-                found.append(epoch_row(before + row["epoch"], row, pair))
-        return found
+        return [
+            epoch_row(before + row["epoch"], row, pair)
+            for pair, before in epochs_before(self.folder, number, self._pairs)
+            for row in stored_rows(trial_folder(self.folder, number, pair))
+        ]
 
     def _totals(self, record: TrialRecord) -> dict[str, float]:
-        metric = self.sweep.objectives[0].metric
-        values = zip(self.sweep.objectives, record.values, strict=False)  # a trial without a value has none
-        found = {f"final/{objective.metric}": value for objective, value in values}
+        metrics = [_MEASURED[record.stage]] if record.stage in _MEASURED else [o.metric for o in self.sweep.objectives]
+        values = zip(metrics, record.values, strict=False)  # a trial without a value has none
+        found = {f"final/{metric}": value for metric, value in values}
         if record.members:  # the leaderboard shows what a trial of one run has from its epochs
-            found |= {f"final/{pair}/{metric}": value for pair, value in record.members.items()}
-            found[metric] = record.values[0]
+            found |= {f"final/{pair}/{metrics[0]}": value for pair, value in record.members.items()}
+            found[metrics[0]] = record.values[0]
         return found
 
     def _files(self, number: int) -> Iterator[Path]:
@@ -145,14 +145,13 @@ class SweepViews:
         )
         if driven:
             return view
-        ended = [record for record in records if record.ended]
-        end_ms = max((_ms(record.ended) for record in ended), default=view.start_ms)
+        end_ms = max([view.start_ms, *(_ms(record.ended) for record in records)])
         top = best([r for r in records if r.stage == "search"], maximize=sweep.objectives[0].direction == "maximize")
         tags = {**view.tags, "stopped_by": str(attributes.get("stopped_by", ""))}
         tags |= {"best": f"{top.number:04d}"} if top is not None else {}
         if found := self._confirmed():
             tags |= {"confirmed": str(found["statement"]), "winner": str(found["winner"])}
-        totals = Row(len(ended), end_ms, self._counts(records, top))
+        totals = Row(len(records), end_ms, self._counts(records, top))  # --retry-failed adds records, and ends none
         files = [name for name in _FOUND if (self.folder / name).exists()]
         mark = _digest(tags, totals.metrics, [(self.folder / name).read_bytes() for name in files])
         return replace(view, tags=tags, totals=totals, artifacts=files, mark=mark, end_ms=end_ms)
@@ -200,9 +199,8 @@ class SweepViews:
 
     def _confirmed(self) -> Mapping[str, Any] | None:
         """Give what the last finished confirmation found, else the last one; None where there was none."""
-        names = [name for name in self.attributes if name.startswith(f"{ARMS}confirm/")]
-        names.sort(key=lambda name: int(name.rpartition("/")[2]), reverse=True)
-        rounds = [self.attributes[name] for name in names]
+        names = (name for name in self.attributes if name.startswith(f"{ARMS}confirm/"))
+        rounds = [self.attributes[n] for n in sorted(names, key=lambda n: int(n.rpartition("/")[2]), reverse=True)]
         return next((found for found in rounds if found["finished"]), rounds[0] if rounds else None)
 
 
@@ -224,7 +222,7 @@ def ask_for_trial(tracker: Tracker, views: SweepViews, record: TrialRecord) -> N
 def ask_for_summary(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:
     """Ask for the runs that stand for the whole sweep and for the arms of its confirmations and ablations."""
     records = [record for stage in get_args(Stage) for record in ledger.records(stage)]
-    current = SweepViews(views.sweep, views.space, ledger.attributes, views.folder)
+    current = SweepViews(views.space, ledger.attributes, views.folder)
     tracker.want(SUMMARY, partial(current.summary, records, driven=driven))
     for view in current.arms(records):
         tracker.want(view.key, lambda view=view: view, view.mark)  # type: ignore[misc]

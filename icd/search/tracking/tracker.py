@@ -53,6 +53,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._wanted: dict[str, _Wanted] = {}
         self._dirty: dict[str, None] = {}  # a set that keeps its order
+        self._dropped = set[str]()  # refused whole
         self._wake, self._closing = threading.Event(), threading.Event()
         self._deadline = float("inf")
         self._complained, self._warned = warned, set[str]()
@@ -101,7 +102,7 @@ class Tracker:
     def pending(self) -> int:
         """Count the runs of which MLflow lacks something, or may lack it."""
         with self._lock:
-            return len(self._dirty)
+            return len(self._dirty.keys() | self._dropped)
 
     def close(self, deadline_s: float) -> int:
         """Send what is left until the deadline; returns how many runs still wait."""
@@ -122,7 +123,8 @@ class Tracker:
     def _work(self, runs: Runs) -> None:
         wait = _FIRST_WAIT / 2
         while time.monotonic() < self._deadline:
-            key = self._next()
+            with self._lock:
+                key = next(iter(self._dirty), None)
             if key is None:
                 if self._closing.is_set():
                     return
@@ -137,7 +139,10 @@ class Tracker:
                 logger.debug("tracking", exc_info=True)
                 if is_poison(error):  # the same again would be refused again
                     self.refuse(key, "the run", str(error))
-                    self._drop(key)
+                    with self._lock:
+                        self._dirty.pop(key, None)
+                        self._wanted.pop(key, None)
+                        self._dropped.add(key)
                     continue
                 self._complain(runs.uri, error)
                 # On the way out there is no time for long waits.
@@ -147,10 +152,6 @@ class Tracker:
             if self._complained:
                 self._complained = False
                 self._say(f"tracking flows again ({self.pending()} runs left)")
-
-    def _next(self) -> str | None:
-        with self._lock:
-            return next(iter(self._dirty), None)
 
     def _send(self, runs: Runs, key: str) -> None:
         """Send a run; what is asked for meanwhile is sent next, and what failed is tried again after the others."""
@@ -162,15 +163,11 @@ class Tracker:
             view = wanted.make()
             runs.reconcile(replace(view, rows=rows) if rows else view)
         with self._lock:
+            self._dropped.discard(key)
             if self._wanted[key] is wanted and len(wanted.rows) == len(rows):
                 del self._dirty[key]
                 if wanted.mark:
                     del self._wanted[key]
-
-    def _drop(self, key: str) -> None:
-        with self._lock:
-            self._dirty.pop(key, None)
-            self._wanted.pop(key, None)
 
     def _pause(self, seconds: float) -> None:
         if self._closing.is_set():

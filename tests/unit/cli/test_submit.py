@@ -1,15 +1,19 @@
 """``--submit``: a command line becomes a job, a job's log becomes stdout and stderr, its end an exit code."""
 
+import base64
+import gzip
 import os
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
+from ray._private.utils import update_envs
 
 from icd.cli import submit
 from icd.cli.look import status
@@ -84,8 +88,10 @@ def test_a_bad_file_is_refused_here(tmp_path: Path) -> None:
         read_file("sweep", path, {"overrides": ()})
     with pytest.raises(UsageError, match="a table needs the rows to compare"):
         read_file("benchmark", QUICKSTART, {"overrides": ()})
-    path.write_text(QUICKSTART.read_text() + "# filler\n" * 20_000)
-    with pytest.raises(UsageError, match="too large for a job"):
+    path.write_text(QUICKSTART.read_text() + "# \u044f\n" * 30_000)
+    assert len(read_file("sweep", path, {"overrides": ()})[1][FILE_VARIABLE]) < 5_000, "what counts is packed"
+    path.write_text(QUICKSTART.read_text() + f"# {Random(0).randbytes(80_000).hex()}\n")
+    with pytest.raises(UsageError, match=r"it must have at most 100000 bytes, but got \d{6};"):
         read_file("sweep", path, {"overrides": ()})
 
 
@@ -95,7 +101,8 @@ def test_a_file_travels_with_the_one_that_it_extends(tmp_path: Path) -> None:
     path.write_text("extends: base.yaml\nname: longer\ntraining: {epochs: 9}\n")
     name, variables = read_file("sweep", path, {"overrides": ()})
     assert name == "longer"
-    assert parse_yaml(variables[FILE_VARIABLE], "job").data == read_yaml(path).data
+    text = gzip.decompress(base64.b64decode(variables[FILE_VARIABLE])).decode()
+    assert parse_yaml(text, "job").data == read_yaml(path).data
 
 
 def test_a_name_is_text_whatever_it_looks_like() -> None:
@@ -105,7 +112,9 @@ def test_a_name_is_text_whatever_it_looks_like() -> None:
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
+def there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]:
     """Run a job's command line as Ray's shell does, with a 'python' that says what it was called with."""
     fake = tmp_path / "bin" / "python"
     fake.parent.mkdir()
@@ -115,9 +124,11 @@ def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.Complet
     fake.chmod(0o755)
 
     def run(line: str, variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(fake.parent), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "ICD_SUBMIT": "http://h:1", "TMPDIR": str(tmp_path), **variables}
-        return subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, check=False)
+        monkeypatch.setenv("PATH", str(fake.parent), prepend=os.pathsep)
+        for name, value in {"ICD_SUBMIT": "http://h:1", "TMPDIR": str(tmp_path), **variables}.items():
+            monkeypatch.setenv(name, value)
+        update_envs(variables)  # as Ray does on the head
+        return subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
 
     return run
 
@@ -125,7 +136,7 @@ def there(tmp_path: Path) -> Callable[[str, dict[str, str]], "subprocess.Complet
 def test_a_job_runs_the_verb_with_the_file_as_it_was(
     tmp_path: Path, there: Callable[[str, dict[str, str]], "subprocess.CompletedProcess[str]"]
 ) -> None:
-    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME `x`\n"
+    text = QUICKSTART.read_text() + "# \u00e9 'quoted' \"twice\" $HOME ${UNSET_THERE} `x`\n"
     path = tmp_path / "my file.yaml"
     path.write_text(text, encoding="utf-8")
     name, variables = read_file("sweep", path, {"overrides": ("search.budget.trials=3",), "name": "other"})
@@ -173,7 +184,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_is_taken_apart_however_it_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     whole = f"icd: warned\n{MARK}[\n{MARK}]\n{MARK}\nkilled"
     steps: Sequence[str | Exception] = [whole[:size] for size in range(0, len(whole), 3)]
-    answers = [(step, "RUNNING", None) for step in [*steps, RuntimeError("502"), ConnectionError("gone")]]
+    gone = ConnectionError("no answer to /api/jobs/icd-sweep-x-20261201-140404-ab12")
+    answers = [(step, "RUNNING", None) for step in [*steps, RuntimeError("status code 502"), gone]]
     assert follow(Jobs(*answers, (whole, "FAILED", 5)), "http://h", "j") == 5
     assert capsys.readouterr() == ("[\n]\n\n", "icd: warned\nkilled\n")
 
@@ -186,8 +198,9 @@ def test_a_verbs_exit_code_is_the_commands(code: int) -> None:
 def test_jobs_that_were_ended_are_told_from_those_that_never_ran() -> None:
     assert follow(Jobs(("", "STOPPED", None)), "http://h", "j") == 143
     assert follow(Jobs(("", "FAILED", -9)), "http://h", "j") == 137
-    for code in (None, 1, 127):
-        with pytest.raises(SetupError, match=r"could not run icd there: no\nroom; 'python' on the head"):
+    never = "could not run icd there: no\nroom; 'python' on the head"
+    for code, said in ((None, "job j ended there: no\nroom; give the same command again"), (1, never), (127, never)):
+        with pytest.raises(SetupError, match=said):
             follow(Jobs(("", "FAILED", code)), "http://h", "j")
     with pytest.raises(SetupError, match="knows job j no more"):
         follow(Jobs((RuntimeError("status code 404"), "RUNNING", None)), "http://h", "j")

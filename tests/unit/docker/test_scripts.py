@@ -181,6 +181,9 @@ def test_a_slurm_job_without_a_ray_is_no_success(tmp_path: Path) -> None:
 
 def test_a_slurm_job_whose_time_is_up_stops_the_sweep_and_queues_again(tmp_path: Path) -> None:
     slurm = Slurm(tmp_path, sweep=f"touch {tmp_path}/runs; while [[ ! -e {tmp_path}/told ]]; do sleep 0.05; done")
+    extended = tmp_path / "longer.yaml"  # without a name of its own
+    extended.write_text(f"extends: {ROOT / SWEEP}\ntraining: {{epochs: 9}}\n")
+    slurm.environment["SWEEP"] = str(extended)
     stopping = slurm.bin / "icd"
     stopping.write_text(stopping.read_text() + f"if [[ $1 == stop ]]; then touch {tmp_path}/told; fi\n")
     job = slurm.start()

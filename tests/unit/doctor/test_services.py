@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from icd.doctor import services
-from icd.doctor.services import check_database, check_tracking, filesystem_of
+from icd.doctor.services import check_cache, check_database, check_tracking, filesystem_of
 from icd.search.study.database import open_storage
 
 
@@ -37,6 +37,16 @@ def test_a_place_that_cannot_hold_one(tmp_path: Path) -> None:
         assert found.level == "fail"
         assert found.advice
         assert found.text.endswith(f"{tmp_path / 'file'} cannot be written")
+
+
+@pytest.mark.parametrize(("kind", "level"), [("nfs4", "warn"), ("ext4", "pass")])
+def test_teacher_caches_belong_on_a_machine_s_own_disk(
+    kind: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_TEACHER_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(services, "filesystem_of", lambda path: kind if path == tmp_path / "own" else "")
+    found = check_cache(tmp_path / "root", "here")
+    assert (found.level, found.where, "ICD_TEACHER_CACHE" in found.advice) == (level, "here", level == "warn")
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs"])

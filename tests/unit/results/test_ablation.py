@@ -1,6 +1,6 @@
 """What is left out of a configuration, how parts are counted, and what is said of them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import StateError
+from icd.fields import NonNegative
 from icd.methods import CellDistillation
 from icd.results import ablate
 from icd.results.ablate import ablations, complexity, make_plan
@@ -90,6 +91,19 @@ def test_settings_at_their_default_are_no_parts() -> None:
     assert set(ablations(config("DKD"))) == {"beta 8", "base loss KD"}
 
 
+@dataclass(frozen=True)
+class OfPlugin:
+    """Its default is written as a whole number."""
+
+    weight: NonNegative = 1
+
+
+def test_a_number_whose_default_is_written_as_a_whole_one_is_a_part() -> None:
+    method = cast(CellDistillation, config("KD").method)
+    whole = replace(config("KD"), method=replace(method, base_loss=cast(Any, OfPlugin(weight=2.0))))
+    assert set(ablations(whole)) == {"weight 1", "base loss KD"}
+
+
 def test_equal_changes_are_listed_once_and_nothing_else_than_logits_has_parts() -> None:
     assert set(ablations(config({"recipe": "KD", "base_loss": {"kd": {"temperature": 2}}}))) == {"temperature 4"}
     assert ablations(config("sp")) == {}
@@ -113,6 +127,7 @@ def test_a_configuration_of_the_cluster_term_alone_keeps_it() -> None:
         ({**ICD, "cluster_scale_weights": [0.2, 0.2, 0.6]}, 4),
         ({**ICD, "cluster_weight": 0, "cluster_temperature": 1}, 2),
         ({**ICD, "base_scale_weights": [1, 1, 2]}, 4),
+        ({**ICD, "base_weight": 0, "base_loss": {"dkd": {"beta": 2}}, "base_scale_weights": [1, 1, 2]}, 3),
         ("DKD", 2),
         ("NKD", 1),
     ],

@@ -47,6 +47,12 @@ def test_audit() -> None:
     assert audit.saved_share == pytest.approx(5 / (4 * 7))
 
 
+def test_a_stopped_trial_saves_what_is_left_of_its_own_epochs() -> None:
+    stopped = record(5, [0], "pruned", attributes={"exit_reason": "pruned", "planned_epochs": 3})
+    audit = audited([*COMPLETE, record(6, [9]), stopped])
+    assert (audit.epochs_saved, audit.saved_share) == (3 - 1, 2 / (5 * 4 + 1 + 3))
+
+
 def test_dead_terms_without_a_pruner_are_judged_without_rungs() -> None:
     pruner, objectives = {"name": "none", "min_epochs": 1, "reduction": 2}, [{"direction": "maximize"}]
     before = {"pruner": pruner, "objectives": objectives}  # as in a study from before there was the field

@@ -22,7 +22,7 @@ from icd.worker.gram_file import GRAMS_NAME, pack_grams, read_grams, thumbnails
 from tests.ablating import ablated, study_at
 from tests.pages import drawings, sections, table, titles, words
 from tests.reports import confirmation, grams, rich
-from tests.studies import EPOCHS, Study, changed, usual
+from tests.studies import DOCUMENT, EPOCHS, Study, changed, usual
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -324,6 +324,31 @@ def test_any_sweep_has_a_report(make: Callable[[Path], Study], tmp_path: Path) -
         "minimised": "is trial 1 with val/loss 2",
     }
     assert expected[study.ledger.name] in said
+
+
+def test_costs_are_written_out_and_a_trial_that_never_began_has_no_device(tmp_path: Path) -> None:
+    study = Study(tmp_path, changed(objective={"metric": "cost/parameters"}, pruner=None))
+    for value in (285812.0, 85812.0):
+        study.trial("complete", [5.0], values=[value], baseline=value > 1e5, device="x86 CPU")
+    study.trial("failed", device="")
+    said = words(page_of(gather(tmp_path, "by-hand")))
+    assert "with cost/parameters 285812, 200000 behind, one seed each" in said
+    assert "Trained on x86 CPU." in said
+    assert "looks better than it is" not in said, "the number of weights has no noise"
+
+
+def test_over_several_pairs_the_best_trials_show_what_they_are_sorted_by(tmp_path: Path) -> None:
+    pairs = [{"name": name, "teacher": DOCUMENT["teacher"], "student": name} for name in ("resnet8", "resnet14")]
+    parts = {"teacher": None, "student": None, "pruner": None, "objective": "val/loss"}
+    study = Study(tmp_path, changed(pairs=pairs, **parts))
+    for one, other in ((1.0, 2.0), (0.9, 2.5), (1.5, 1.0), (0.8, 1.9)):
+        number, members = study.ledger.ask(study.space.suggest), {"resnet8": one, "resnet14": other}
+        study.ledger.tell(number, "complete", [(one + other) / 2], exit_reason="complete", members=members)
+    page = page_of(gather(tmp_path, "by-hand"))
+    assert "Best by mean rank over the pairs of 4 complete trials" in words(page)
+    headers, best, *_ = table(page, "Best trials")
+    assert headers == ["trial", "val/loss", "rank", "resnet8", "resnet14", "epochs", "seconds", "configuration"]
+    assert best[:5] == ["3", "1.35", "1.5", "0.8", "1.9"]
 
 
 def all_failed(root: Path) -> Study:

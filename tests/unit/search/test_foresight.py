@@ -8,9 +8,10 @@ import pytest
 
 from icd import search
 from icd.errors import DataError
+from icd.results.pruning import audit_sweep
 from icd.search.core.concordance import concordance, first_from
 from icd.search.foresight import FEWEST_PAIRS, foresight
-from tests.driving import Hand, sweep_of
+from tests.driving import EPOCHS, Hand, sweep_of
 
 HALVING: dict[str, Any] = {"name": "successive_halving", "min_epochs": 1, "reduction": 2}
 
@@ -42,6 +43,17 @@ def test_a_table_of_longer_curves_counts_by_its_share_of_the_epochs(tmp_path: Pa
     assert few.warning(sweep) == ""
     with pytest.raises(DataError, match="no table of curves"):
         foresight(sweep, tmp_path, 4, tmp_path)
+
+
+def test_a_sweep_that_searches_epochs_compares_them_as_its_pruner_and_its_audit_do(tmp_path: Path) -> None:
+    training = {"preset": "digits100", "epochs": {"low": 2, "high": EPOCHS}}
+    hand = Hand(tmp_path, training=training, pruner={**HALVING, "control_fraction": 1.0}, budget={"trials": 9})
+    hand.finish(lambda number, epoch: float(number * (1 if epoch > 1 else -1)))
+    records = hand.ledger.records()
+    assert len({record.epochs for record in records}) > 1
+    audit = audit_sweep(hand.sweep.to_data()["search"] | {"objectives": [{"direction": "maximize"}]}, records)
+    assert audit is not None
+    assert foresight(hand.sweep, tmp_path, EPOCHS).rungs == audit.rungs
 
 
 def test_trials_of_the_sweep_itself_warn_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Predicted epochs and cost, against sums done by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.yaml import Document
 from icd.search.planning import Cost, epochs_when_pruned, make_plan, predict
 from icd.search.settings import Settings
+from tests.driving import POINTS, Hand
 from tests.studies import changed
 
 PACES = {"a>b": {"epoch_seconds": 9.0, "spread": 1.5}, "a>c": {"epoch_seconds": 11.0, "spread": 2.0}}
@@ -25,7 +27,8 @@ def sweep(**parts: object) -> SweepConfig:
         ("none", 9.0),
         ("successive_halving", 1 + 2 / 3 + 6 / 9),  # all reach 1, a third reach 3, a ninth reach 9
         ("median", 5.0),
-        ("hyperband", ((1 + 2 / 3 + 6 / 9) + (3 + 6 / 3) + 9) / 3),  # halvings that begin at 1, 3 and 9
+        # Halvings that begin at 1, 3 and 9, with 9, 5 and 3 of 17 trials.
+        ("hyperband", (9 * (1 + 2 / 3 + 6 / 9) + 5 * (3 + 6 / 3) + 3 * 9) / 17),
     ],
 )
 def test_mean_epochs(name: str, mean: float) -> None:
@@ -62,6 +65,24 @@ def test_no_more_trials_are_listed_than_the_budget_allows(tmp_path: Path, trials
     plan = make_plan(sweep(budget={"trials": trials}), Settings(root=tmp_path / "root"), measure=False)
     assert plan.baselines == ["KD"]
     assert list(plan.suggestions) == listed
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trials", "planned"),
+    [
+        ("grid", None, 3 + 1),  # of two baselines one is a point
+        ("grid", 2, 2),
+        ("tpe", 9, 3 + 1),
+    ],
+)
+def test_a_finite_space_has_no_more_trials_than_points(
+    tmp_path: Path, sampler: str, trials: int | None, planned: int
+) -> None:
+    enqueue = ["KD", {"label": "two", "method": {"cluster_weight": 2}}]
+    parts: dict[str, Any] = {"ranges": POINTS, "sampler": {"name": sampler}, "enqueue": enqueue}
+    hand = Hand(tmp_path, **parts, budget={"trials": trials})
+    plan = make_plan(hand.sweep, Settings(root=tmp_path), measure=False)
+    assert (plan.trials, len(hand.finish())) == (planned, planned)
 
 
 def test_a_plan_says_what_it_does_not_know(tmp_path: Path) -> None:

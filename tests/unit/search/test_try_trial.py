@@ -73,6 +73,15 @@ def test_outside_the_ranges_the_sampler_does_not_see_it(hand: Hand) -> None:
     assert again.space.tried(again.ledger.record(4))["training"]["lr"] == 0.3
 
 
+@pytest.mark.parametrize(("sampler", "learns"), [("auto", True), ("nsga2", False)])
+def test_nsga2_learns_from_its_own_draws_alone(tmp_path: Path, sampler: str, learns: bool) -> None:
+    hand = Hand(tmp_path, sampler={"name": sampler}, budget={"trials": 3})
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+    hand.train(attempt)
+    assert asked(hand, "method.cluster_weight=8").searched is learns
+
+
 def test_a_configuration_that_a_trial_has_is_not_asked_for(hand: Hand) -> None:
     weight = hand.ledger.record(1).params["method.cluster_weight"]
     found = asked(hand, f"method.cluster_weight={weight!r}")

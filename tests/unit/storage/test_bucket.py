@@ -109,6 +109,8 @@ def test_a_store_that_comes_back_is_waited_for(tmp_path: Path, monkeypatch: pyte
         ("AWS Error NO_SUCH_BUCKET during PutObject", "there is no such bucket"),
         ("AWS Error ACCESS_DENIED during HeadObject", "credentials"),
         ("AWS Error UNKNOWN (HTTP status 403): RequestTimeTooSkewed", "clock is wrong"),
+        ("AWS Error UNKNOWN (HTTP status 400) during PutObject operation: ExpiredToken", "have expired: get"),
+        ("AWS Error UNKNOWN (HTTP status 400) during HeadObject operation: No response body.", "may have expired"),
         ("AWS Error SIGNATURE_DOES_NOT_MATCH for key-id with top/secret", "secret is wrong"),
     ],
 )

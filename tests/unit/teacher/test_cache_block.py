@@ -109,25 +109,40 @@ def test_slots_of_cache_and_stream() -> None:
 
 def test_a_missing_entry_is_not_read(tmp_path: Path) -> None:
     block = filled(tmp_path, slots_of(3))
-    with pytest.raises(CheckpointError, match="entry 4 is missing"):
+    with pytest.raises(CheckpointError, match="entry 4 is missing or fails"):
         block.read(slots_of(3, 4))
     block.close()
 
 
-def test_a_damaged_entry_is_refused_found_and_dropped(tmp_path: Path) -> None:
-    filled(tmp_path, slots_of(3, 4, 5)).close()
+@pytest.mark.parametrize("lost", [False, True])  # a bit that fell; all of an entry whose checksum a power cut kept
+def test_a_damaged_entry_is_found_counts_as_missing_and_can_be_written_again(
+    tmp_path: Path, lost: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    slots = slots_of(3, 4, 5)
+    filled(tmp_path, slots).close()
     path = tmp_path / "b" / "entries.bin"
     content = bytearray(path.read_bytes())
-    content[4 * SPEC.entry_bytes + 10] ^= 1
+    entry = slice(4 * SPEC.entry_bytes, 5 * SPEC.entry_bytes)
+    content[entry] = bytes(SPEC.entry_bytes) if lost else bytes([content[entry.start] ^ 1]) + content[entry][1:]
     path.write_bytes(content)
     block = Block(tmp_path / "b", SPEC)
+    for _ in range(2):
+        assert block.missing(slots).tolist() == [False, True, False]
+    assert caplog.text.count("fail their checksums, and the teacher computes them again") == 1
     assert len(block.read(slots_of(3, 5))[0]) == 2
-    with pytest.raises(CheckpointError, match=r"entry 4 fails its checksum; 'icd teacher cache verify --repair'"):
-        block.read(slots_of(4))
-    assert block.damaged() == 1
-    assert block.damaged(repair=True) == 1
-    assert (block.damaged(), block.filled()) == (0, 2)
-    assert block.missing(slots_of(4)).all()
+    with pytest.raises(CheckpointError, match="entry 4 is missing or fails its checksum"):
+        block.read(slots)
+    assert (block.damaged(), block.filled()) == (1, 3)
+    block.write(slots, *entries(slots))
+    assert torch.equal(block.read(slots)[0], entries(slots)[0].half())
+    assert block.damaged() == 0
+    block.close()
+
+
+def test_a_repair_drops_damaged_entries(tmp_path: Path) -> None:
+    block = filled(tmp_path, slots_of(3, 4, 5))
+    block._checks_S[4] ^= 1
+    assert (block.damaged(repair=True), block.damaged(), block.filled()) == (1, 0, 2)
     block.close()
 
 

@@ -232,7 +232,12 @@ def test_an_old_report_does_not_replace_a_newer_one(first: Machine, second: Mach
     files.fetch_made()
     files.publish()
     assert (files.folder / "confirmation.json").read_text() == "new"
-    assert Bucket(files.bucket.url if files.bucket else "").read("sweeps/x/confirmation.json") == b"new"
+    bucket = Bucket(files.bucket.url if files.bucket else "")
+    assert bucket.read("sweeps/x/confirmation.json") == b"new"
+    bucket.forget("sweeps/x/confirmation.json")  # the sweep is removed elsewhere, and a new one has its name
+    files.fetch_made()
+    files.publish()
+    assert bucket.read("sweeps/x/confirmation.json") is None
 
 
 def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +51,35 @@ def check_storage(hosts: Mapping[str, str], folder: Path) -> None:
     Raises:
         SetupError: If a node does not share it, or cannot run this program at all; names every such node.
     """
-    bucket = bucket_of(folder.parent.parent)
-    if bucket is None:
-        problems, advice = folder_problems(hosts, folder), "choose a --root on storage that all nodes share"
-    else:
-        answers, problems = ask_nodes(_probe_bucket, dict.fromkeys(hosts, (bucket.url,)))
-        problems |= {node: problem for node, problem in answers.items() if problem}
-        advice = "each needs the credentials and the endpoint in the environment in which its Ray was started"
+    problems, where, advice = storage_problems(hosts, folder, bucket_of(folder.parent.parent))
     # One that has gone meanwhile, which Ray learns late, has no problem.
     there = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if problems else set()
     said = "; ".join(f"node {hosts[node]} ({node[:8]}): {problems[node]}" for node in problems if node in there)
     if said:
-        where = folder if bucket is None else bucket.url
         raise SetupError(f"not every node can work in {where}: {said}; {advice}, and have the same icd on each")
 
 
-def folder_problems(nodes: Mapping[str, str], folder: Path, timeout_s: float = _ANSWER_S) -> dict[str, str]:
-    """Let nodes read what this machine writes in a folder, and write; says for each that cannot why.
+def storage_problems(
+    nodes: Iterable[str], folder: Path, bucket: Bucket | None, timeout_s: float = _ANSWER_S
+) -> tuple[dict[str, str], str, str]:
+    """Let nodes work in a bucket, or without one read what this machine writes in a folder, and write.
+
+    Returns:
+        For each node that cannot why; where that is; and what to do.
 
     Raises:
-        OSError: If this machine cannot.
+        OSError: If this machine cannot write the folder.
     """
+    if bucket is None:
+        problems = _folder_problems(nodes, folder, timeout_s)
+        return problems, str(folder), "choose a --root on storage that all nodes share"
+    answers, problems = ask_nodes(_probe_bucket, dict.fromkeys(nodes, (bucket.url,)), timeout_s)
+    problems |= {node: problem for node, problem in answers.items() if problem}
+    advice = "each needs the credentials and the endpoint in the environment in which its Ray was started"
+    return problems, bucket.url, advice
+
+
+def _folder_problems(nodes: Iterable[str], folder: Path, timeout_s: float) -> dict[str, str]:
     probe, word = folder.absolute() / f".nodes-{os.getpid()}", os.urandom(16).hex()
     probe.mkdir(exist_ok=True)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from icd.errors import StateError
-from icd.search.core.attempts import EpochReport, trial_folder
+from icd.search.core.attempts import EpochReport, Location, ended, trial_folder
 from icd.search.core.records import best
 from icd.search.suggest.search_source import SearchSource
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
@@ -98,6 +98,13 @@ def test_a_finite_space_ends_when_nothing_is_new(tmp_path: Path) -> None:
     again = hand.again(ranges=POINTS, budget={"trials": 10})
     assert again.driver.next_attempt() is None
     assert len(again.states) == len(hand.states), "a resumed driver asks no further"
+
+
+def test_the_last_point_of_a_finite_space_has_five_draws_for_each_point(tmp_path: Path) -> None:
+    hand = Hand(tmp_path, ranges={**POINTS, "cluster_weight": {"low": 1, "high": 40, "step": 1}}, budget={"trials": 50})
+    assert len(hand.finish()) == 40
+    last_new = max(record.number for record in hand.ledger.records() if record.state == "complete")
+    assert hand.states[last_new + 1 :] == ["duplicate"] * 200
 
 
 def test_draws_that_come_to_nothing_do_not_keep_workers_waiting(tmp_path: Path) -> None:
@@ -254,7 +261,7 @@ def test_pruning_and_control_trials(tmp_path: Path, name: str) -> None:
     for record in pruned:
         assert not record.control
         assert record.reason == f"pruned at epoch {max(record.curve)}"
-        assert max(record.curve) < EPOCHS
+        assert max(record.curve) < EPOCHS == record.attributes["planned_epochs"]
     for record in warned:
         assert record.control
         assert record.state == "complete"
@@ -402,12 +409,13 @@ def test_a_full_disk_halts_the_sweep_and_costs_no_attempt(tmp_path: Path) -> Non
     first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
     assert first is not None
     assert second is not None
-    hand.end(first, "disk", "No space left on device")
+    full = ended(first, "disk", "No space left on device")
+    hand.driver.on_finished(replace(full, location=Location(host="n3", gpu="1", node="a1b2c3d4e5")))
     assert hand.driver.stopping
     assert not hand.epoch(second, 1)
     hand.end(second, "stopped")
     assert hand.driver.done
-    assert "No space left on device; trials are paused" in str(hand.driver.halted)
+    assert str(hand.driver.halted).startswith("host n3 (node a1b2c3d4): No space left on device; trials are paused")
     again = hand.again()
     assert [record.attributes.get("faults") for record in again.ledger.records()] == [None, None]
     assert again.finish() == [0, 1, 2, 3]

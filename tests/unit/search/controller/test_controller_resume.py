@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
@@ -368,18 +369,72 @@ def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path)
     ]
 
 
-def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(tmp_path: Path) -> None:
-    hand = Hand(tmp_path)
-    attempt = hand.driver.next_attempt()
-    assert attempt is not None
-    hand.epoch(attempt, 1, 51.0)
-    hand.ledger.note(0, end={"reason": "pruned at epoch 1", "exit_reason": "pruned", "seconds": 10.0})
-    again = hand.again()
-    (record,) = again.stored()
+@pytest.mark.parametrize("cut", ["judged", "fetch", "costs"])
+def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """Asked again after the kill, successive halving would let it pass the rung that it had judged."""
+    pruner = {"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0}
+    hand = Hand(tmp_path, pruner=pruner)
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
+    assert first is not None
+    assert second is not None
+    hand.train(first)
+
+    def die(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hand.ledger if cut == "judged" else hand.driver.recorder, cut, die)
+    with pytest.raises(KeyboardInterrupt):
+        hand.epoch(second, 1, 20.0)
+    again = hand.again(pruner=pruner)
+    record = again.stored()[1]
     assert (record.state, record.reason, record.attributes["seconds"]) == ("pruned", "pruned at epoch 1", 10.0)
     attempt = again.driver.next_attempt()
     assert attempt is not None
-    assert attempt.number == 1
+    assert attempt.number == 2
+    again.close()
+
+
+def test_a_verdict_survives_a_database_that_went_away_once_it_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = Hand(tmp_path, pruner={"name": "successive_halving", "min_epochs": 1, "reduction": 2, "control_fraction": 0})
+    first, second = hand.driver.next_attempt(), hand.driver.next_attempt()
+    assert first is not None
+    assert second is not None
+    hand.train(first)
+    mark = hand.storage.set_trial_system_attr
+
+    def unheard(*given: Any) -> None:
+        mark(*given)
+        monkeypatch.undo()
+        raise StorageInternalError("the answer is lost")
+
+    monkeypatch.setattr(hand.storage, "set_trial_system_attr", unheard)
+    assert not hand.epoch(second, 1, 20.0)
+    assert hand.stored()[1].state == "pruned"
+
+
+def test_a_trial_that_completes_has_no_reason_of_a_failure_that_was_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = Hand(tmp_path)
+    attempt = hand.driver.next_attempt()
+    assert attempt is not None
+
+    def die(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hand.storage, "set_trial_state_values", die)
+    with pytest.raises(KeyboardInterrupt):
+        hand.end(attempt, "setup", "a file is missing")
+    monkeypatch.undo()
+    again = hand.again()
+    attempt = again.driver.next_attempt()
+    assert attempt is not None
+    again.train(attempt)
+    assert (again.stored()[0].state, again.stored()[0].reason) == ("complete", "")
     again.close()
 
 

@@ -12,7 +12,8 @@ from icd.search.core.records import TrialRecord
 from icd.search.suggest.search_space import SearchSpace
 from tests.driving import sweep_of
 
-SEARCHED = ("cluster_weight", "cluster_scale_weights.s2", "cluster_scale_weights.s4", "kd.temperature", "training.lr")
+FIELDS = ("cluster_weight", "cluster_scale_weights.s2", "cluster_scale_weights.s4", "base_loss.kd.temperature")
+SEARCHED = ("method", *(f"method.{name}" for name in FIELDS), "training.cluster_temperature")
 
 
 def config_of(**method: Any) -> TrialConfig:
@@ -60,10 +61,11 @@ def test_a_term_of_a_plugin_without_a_weight() -> None:
     ("searched", "follows"),
     [
         ((), "it could as well be left out"),
-        (("cluster_weight",), "it could as well be left out"),
+        (("training.gram", "method.base_loss.kd.gram"), "it could as well be left out"),  # as training.momentum of CRD
+        (("method.cluster_weight",), "it could as well be left out"),
         (("method.cluster_temperature",), "the searched cluster temperature cannot matter"),
         (
-            ("gram", "cluster_scale_weights.s2", "cluster_temperature"),
+            ("method.gram", "method.cluster_scale_weights.s2", "method.cluster_temperature"),
             "the searched cluster scale weights, cluster temperature and gram cannot matter",
         ),
     ],

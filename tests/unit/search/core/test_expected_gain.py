@@ -49,6 +49,12 @@ def test_pruned_trials_count_as_some_that_were_not_among_the_best() -> None:
     assert expected_gain([TrialRecord(number=n, state="pruned") for n in range(30)], maximize=True) is None
 
 
+def test_after_many_trials_the_upper_end_is_the_expected_gain() -> None:
+    found = gain_of([float(n) for n in range(500)])
+    assert found is not None
+    assert found.high == found.mean > 0
+
+
 def test_a_sweep_ends_when_it_pays_no_more_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ICD_STORAGE_URL", raising=False)
     parts: dict[str, Any] = {"budget": {"trials": 60, "min_gain": 0.5}}

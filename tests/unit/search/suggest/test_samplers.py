@@ -6,11 +6,14 @@ from typing import Any
 import optuna
 import pytest
 
-from icd.config.sweep import SamplerConfig
 from icd.errors import ConfigError
+from icd.search.core.attempts import Attempt
+from icd.search.planning import make_plan
+from icd.search.run_sweep import run
+from icd.search.settings import Settings
 from icd.search.study.sweep_study import OUTSIDE
-from icd.search.suggest.samplers import SteadySampler, make_sampler
-from tests.driving import Hand
+from icd.search.suggest.samplers import SteadySampler
+from tests.driving import Hand, sweep_of
 
 FLAT = {
     "scales": [1, 2],
@@ -39,10 +42,18 @@ def params(hand: Hand) -> list[dict[str, Any]]:
     return [dict(record.params) for record in hand.ledger.records()]
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path, name: str) -> None:
+def given(hand: Hand) -> Attempt:
+    """Ask for an attempt until there is one, since draws may come to nothing."""
+    while (attempt := hand.driver.next_attempt()) is None:
+        assert not hand.driver.done
+    return attempt
+
+
+@pytest.mark.parametrize(("name", "ranges"), [*SPACES.items(), ("auto", GRID), ("tpe", GRID)])
+def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path, name: str, ranges: Any) -> None:
+    """Also where there are twelve points, and a model says again what was tried."""
     changes: dict[str, Any] = {
-        "ranges": SPACES[name],
+        "ranges": ranges,
         "sampler": {"name": name, "startup_trials": 4},
         "enqueue": ["KD"],
         "budget": {"trials": 13},
@@ -54,10 +65,8 @@ def test_every_sampler_asks_twelve_and_a_new_driver_asks_the_same(tmp_path: Path
     assert len(trained) == 13
     for _ in range(3):  # one trial, a kill, one trial, a kill ...
         for _ in range(3):
-            attempt = cut.driver.next_attempt()
-            assert attempt is not None
-            cut.train(attempt, value)
-        assert cut.driver.next_attempt() is not None
+            cut.train(given(cut), value)
+        given(cut)
         cut = cut.again(**changes)
     cut.finish(value)
     assert params(cut) == params(whole)
@@ -115,9 +124,15 @@ def test_a_diverged_trial_is_never_cheap(tmp_path: Path) -> None:
     assert records[1].curve == {1: 1.5}
 
 
-def test_cmaes_is_refused_on_a_shared_database() -> None:
-    with pytest.raises(ConfigError, match="refused on a shared database; use tpe"):
-        make_sampler(SamplerConfig(name="cmaes"), 0, [], shared_database=True)
+def test_cmaes_is_refused_on_a_shared_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is made or trained; nobody listens at this address."""
+    monkeypatch.setenv("ICD_STORAGE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    sweep, document = sweep_of(ranges=FLAT, sampler={"name": "cmaes"})
+    settings = Settings(root=tmp_path / "root")
+    for act in (lambda: run(sweep, document, settings), lambda: make_plan(sweep, settings, measure=False)):
+        with pytest.raises(ConfigError, match="refused on a shared database; use tpe"):
+            act()
+    assert not settings.root.exists()
 
 
 def test_samplers_do_not_see_what_lies_outside_the_space() -> None:
