@@ -234,10 +234,10 @@ def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_class_of_another_name_and_a_package_without_an_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "second.py").write_text(
-        "import icd\nicd.register_base_loss('mine', icd.losses.KnowledgeDistillation)\n"
-    )
-    assert "base loss 'mine' is a second name of 'kd'" in refused(write_trial(tmp_path, ["second.py"]))
+    for cls, first in {"icd.losses.KnowledgeDistillation": "kd", "Cosine": "cosine"}.items():
+        with write_plugin(tmp_path).open("a") as file:
+            file.write(f"icd.register_base_loss('x', {cls})\n")
+        assert f"base loss 'x' is a second name of '{first}'" in refused(write_trial(tmp_path, ["my_loss.py"]))
     (tmp_path / "bare_package").mkdir()
     write_plugin(tmp_path / "bare_package")
     monkeypatch.syspath_prepend(tmp_path)
