@@ -266,6 +266,14 @@ def test_files_that_are_too_large_together(tmp_path: Path) -> None:
     )
 
 
+def test_a_plugin_that_leaves_is_named(tmp_path: Path, command: Command) -> None:
+    plugin = write_plugin(tmp_path)
+    leave = "    def __post_init__(self):\n        raise SystemExit(3)\n\n    def __call__"
+    plugin.write_text(plugin.read_text().replace("    def __call__", leave))
+    said = command("validate", write_trial(tmp_path, ["my_loss.py"]))
+    assert one_line(said, 2, "CONFIG").endswith("my_loss.py:15: SystemExit: 3")
+
+
 def test_what_no_plugin_names_is_refused(tmp_path: Path) -> None:
     from dataclasses import dataclass
 
