@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from icd.errors import ConfigError, Problem
@@ -177,9 +178,7 @@ def register_dataset(
             ``horizontal_flip``.
     """
     if load is None:
-        return lambda given: register_dataset(
-            name, given, augmentation=augmentation, summary=summary, preset=preset, **more
-        )
+        return partial(register_dataset, name, augmentation=augmentation, summary=summary, preset=preset, **more)
     from icd.data import DATASETS, DatasetRow
     from icd.data.views import CropFlip
 
@@ -208,15 +207,15 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     """Take a row for whoever collects, or add it for this process alone."""
     if name in table.own:
         raise _refusal(table.what, name, "is taken: icd has one of that name; choose another")
-    other = table.name_of(row) if isinstance(row, type) else None
+    added, collected = Added(table, name, row, _caller()), _COLLECTING.get()
+    beside = [one for one in collected or () if one.table is table]
+    if any(one.name == name for one in beside):
+        raise _refusal(table.what, name, "is registered twice by this plugin; choose another name for one of them")
+    other = next((one.name for one in beside if one.row is row), table.name_of(row) if isinstance(row, type) else None)
     if other not in (None, name):
         raise _refusal(table.what, name, f"is a second name of {other!r}; register a class of its own")
-    added = Added(table, name, row, _caller())
-    collected = _COLLECTING.get()
     if collected is None:
         table.add(name, row, added.module)
-    elif any(other.table is table and other.name == name for other in collected):
-        raise _refusal(table.what, name, "is registered twice by this plugin; choose another name for one of them")
     else:
         collected.append(added)
     _KNOWN.append(added)
@@ -267,8 +266,7 @@ def _type_problem(kind: Any) -> str:
     if get_origin(kind) is Literal or kind in (bool, str, type(None)) or ranges_of(kind):
         return ""
     if kind in (int, float):
-        hint = "temperature: Positive, or Annotated[float, Range(at_least=0, at_most=1)]"
-        return f"needs a range, as in {hint} (icd.fields)"
+        return "needs a range, as in temperature: Positive, or Annotated[float, Range(above=0, below=1)] (icd.fields)"
     if kind is Any or isinstance(kind, TypeVar):
         return "needs a type"
     inner = [item for item in get_args(kind) if item is not Ellipsis]

@@ -146,17 +146,19 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt:
         _say("INTERRUPTED", "stopped before training began; nothing to resume")
         return 130
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin may call sys.exit
         if "--debug" in words:
             sys.stderr.write(hide(traceback.format_exc()))
         if (known := _known(error)) is None:
+            if isinstance(error, SystemExit):  # completion of the shell ends so
+                raise
             return 70 if "--debug" in words else _bug(error)
         for line in map(str, known.problems) if isinstance(known, ConfigError) else [str(known)]:
             _say(known.code, line)
         return 128 + STOPPED_BY[0] if known.code == "INTERRUPTED" and STOPPED_BY else known.exit_code
 
 
-def _known(error: Exception) -> IcdError | None:
+def _known(error: BaseException) -> IcdError | None:
     """Give the error that a person can do something about; None for a bug."""
     if isinstance(error, IcdError):
         return error

@@ -158,7 +158,8 @@ class Reader:
             elif name in required and any(is_close(key, name) for key in strange):
                 self.wrong.add(where)  # what is said of that key says it
             elif name in required and where not in self.wrong:
-                self.refuse(where, MISSING_KEY)
+                cut = self.document.place(where)[-1:] != (name,)  # a short form has no place for it
+                self.refuse(where, f"required key {name!r} is missing" if cut else MISSING_KEY)
             if value is WRONG and name in required and name in instead:
                 value = instead[name] if not isinstance(kind, Row) else self.value(kind, instead[name], where)
             if value is not WRONG:
@@ -217,8 +218,7 @@ class Reader:
             if values.keys() >= set(needed(cls)):
                 return cls(**{name: values[name] for name in annotations(cls) if name in values})
         except FieldError as error:
-            inside = [place for place in self.wrong if len(place) > len(path) and place[: len(path)] == path]
-            mistaken = {str(place[len(path)]) for place in inside}
+            mistaken = {str(place[len(path)]) for place in self.wrong if place[: len(path)] == path != place}
             for field, rule, value in error.problems:
                 if not any(name in f"{field} {rule}" for name in mistaken):
                     head, _, index = field.partition("[")

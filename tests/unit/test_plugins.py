@@ -234,10 +234,10 @@ def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_class_of_another_name_and_a_package_without_an_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "second.py").write_text(
-        "import icd\nicd.register_base_loss('mine', icd.losses.KnowledgeDistillation)\n"
-    )
-    assert "base loss 'mine' is a second name of 'kd'" in refused(write_trial(tmp_path, ["second.py"]))
+    for cls, first in {"icd.losses.KnowledgeDistillation": "kd", "Cosine": "cosine"}.items():
+        with write_plugin(tmp_path).open("a") as file:
+            file.write(f"icd.register_base_loss('x', {cls})\n")
+        assert f"base loss 'x' is a second name of '{first}'" in refused(write_trial(tmp_path, ["my_loss.py"]))
     (tmp_path / "bare_package").mkdir()
     write_plugin(tmp_path / "bare_package")
     monkeypatch.syspath_prepend(tmp_path)
@@ -264,6 +264,14 @@ def test_files_that_are_too_large_together(tmp_path: Path) -> None:
     assert "plugins[2]: all files together must not be larger than 160 KiB; install some as a package" in refused(
         write_trial(tmp_path, ["a.py", "b.py", "c.py"], base_loss="a")
     )
+
+
+def test_a_plugin_that_leaves_is_named(tmp_path: Path, command: Command) -> None:
+    plugin = write_plugin(tmp_path)
+    leave = "    def __post_init__(self):\n        raise SystemExit(3)\n\n    def __call__"
+    plugin.write_text(plugin.read_text().replace("    def __call__", leave))
+    said = command("validate", write_trial(tmp_path, ["my_loss.py"]))
+    assert one_line(said, 2, "CONFIG").endswith("my_loss.py:15: SystemExit: 3")
 
 
 def test_what_no_plugin_names_is_refused(tmp_path: Path) -> None:
