@@ -2,12 +2,14 @@
 
     python bench/recorded.py curves-digits100.json kd_curves_cifar100.json
     python bench/recorded.py recordings/curves-digits100.json --short curves-digits100-e8.json curves-digits100-e3.json
+    python bench/recorded.py recordings/curves-digits100-wrn.json --starts recordings/curves-digits100.json
 
 A file is what ``bench/record_curves.py`` writes, or a list of ``{teacher, student, method, test_top1}``; trainings are
 compared within their pair of networks. The table has, for shares of the epochs, the pairs of trainings that are in the
 order of their last values there (concordance, ties count half), over all pairs and over those that end at least so many
 points apart. A short table has the same trainings with fewer epochs and their whole schedule: is its end a better
-foretaste of the long one's end than the long training's value at that epoch? As a benchmark::
+foretaste of the long one's end than the long training's value at that epoch? ``--starts`` tells what the five best
+configurations of another table reach here, beside the expected best of so many drawn at random. As a benchmark::
 
     study.optimize(RecordedCurves.read(path).objective, n_trials=50)  # an Optuna study with the pruner to judge
 """
@@ -15,6 +17,7 @@ foretaste of the long one's end than the long training's value at that epoch? As
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from scipy.stats import spearmanr
 
 SHARES = (1 / 24, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 11 / 12)
 APART = (0.0, 0.3, 1.0)
@@ -96,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--short", type=Path, nargs="+", default=[])
+    parser.add_argument("--starts", type=Path)
     options = parser.parse_args(arguments)
     for path in options.files:
         table = RecordedCurves.read(path)
@@ -109,7 +114,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(long, {f"epoch {epochs} of {whole}": prefix, f"end of a schedule of {epochs}": ends})
         low, high = gain(long, prefix, ends)
         print(f"all pairs: the schedule's share less the prefix's is in {low:.2f} to {high:.2f} (95 %)")
+    if options.starts is not None:
+        here, there = RecordedCurves.read(options.files[0]).shared(RecordedCurves.read(options.starts))
+        _print_starts(here.after(1), there.after(1))
     return 0
+
+
+def expected_best(values: Sequence[float], drawn: int) -> float:
+    """Give the expected largest of so many values drawn without replacement."""
+    ordered, number = sorted(values), len(values)
+    shares = [math.comb(place, drawn - 1) / math.comb(number, drawn) for place in range(number)]
+    return sum(share * value for share, value in zip(shares, ordered, strict=True))
+
+
+def _print_starts(here: Sequence[float], there: Sequence[float], starts: int = 5) -> None:
+    """Print what the best of one table reach on another, both in one order."""
+    best = sorted(range(len(there)), key=lambda place: -there[place])[:starts]
+    print(f"{len(here)} configurations of both, rank correlation {spearmanr(here, there).statistic:.2f}")
+    print(f"the {starts} best there reach here {', '.join(f'{here[place]:.2f}' for place in best)}")
+    print("| drawn | expected best |\n|---|---|")
+    for drawn in (1, 5, 10, 20, 30):
+        if drawn <= len(here):
+            print(f"| {drawn} | {expected_best(here, drawn):.2f} |")
 
 
 def gain(table: RecordedCurves, one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:

@@ -51,6 +51,16 @@ def test_the_interval_of_a_gain_holds_it(tmp_path: Path) -> None:
     assert recorded.gain(table, wrong, right) == (1.0, 1.0)
 
 
+def test_what_the_best_of_another_table_reach_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recorded.expected_best([1.0, 2.0, 4.0], 2) == pytest.approx((2 + 4 + 4) / 3)
+    here = table_of(tmp_path / "here.json", [[float(n)] for n in range(12)])
+    there = table_of(tmp_path / "there.json", [[float(-n)] for n in range(12)])
+    assert recorded.main([str(here), "--starts", str(there)]) == 0
+    printed = capsys.readouterr().out
+    assert "rank correlation -1.00" in printed
+    assert "the 5 best there reach here 0.00, 1.00, 2.00, 3.00, 4.00" in printed
+
+
 def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
     table = recorded.RecordedCurves.read(table_of(tmp_path / "long.json", LONG))
     pruner = optuna.pruners.ThresholdPruner(lower=2.5)
@@ -61,7 +71,7 @@ def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials if trial.params["row"] < 2] == ["PRUNED", "PRUNED"]
 
 
-@pytest.mark.parametrize(("name", "count", "epochs"), [("", 80, 24), ("-e8", 20, 8), ("-e3", 20, 3)])
+@pytest.mark.parametrize(("name", "count", "epochs"), [("", 128, 24), ("-wrn", 46, 24), ("-e8", 20, 8), ("-e3", 20, 3)])
 def test_the_recorded_tables_hold_the_same_configurations(name: str, count: int, epochs: int) -> None:
     folder = Path(recorded.__file__).with_name("recordings")
     long = recorded.RecordedCurves.read(folder / "curves-digits100.json")
