@@ -103,13 +103,13 @@ def table(name: str, root: Path | None, before: Sequence[Mapping[str, Any]] = ()
 
     ledger = find(search.root_of(root), name)
     sweep = stored_sweep(ledger)
-    space, rows = SearchSpace(sweep), []
+    space, rows, seed = SearchSpace(sweep), list[dict[str, Any]](), sweep.template.get("seed", 0)
     for record in ledger.records():
         if record.state in ("complete", "pruned", "failed") and record.curve:
             config = space.read(space.tried(record))  # an enqueued trial has no parameters in the study
             rows.append(
                 {
-                    "parameters": params_of(sweep.template, config, record.params) or {},
+                    "parameters": params_of(sweep.template, replace(config, seed=seed), record.params) or {},
                     "top1": [record.curve[epoch] for epoch in sorted(record.curve)],
                     "end": record.attributes.get("exit_reason", record.state),
                     "seed": config.seed,

@@ -71,7 +71,9 @@ def test_a_study_may_train_and_prune_them(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials if trial.params["row"] < 2] == ["PRUNED", "PRUNED"]
 
 
-@pytest.mark.parametrize(("name", "count", "epochs"), [("", 128, 24), ("-wrn", 46, 24), ("-e8", 20, 8), ("-e3", 20, 3)])
+@pytest.mark.parametrize(
+    ("name", "count", "epochs"), [("", 128, 24), ("-wrn", 46, 24), ("-again", 10, 24), ("-e8", 20, 8), ("-e3", 20, 3)]
+)
 def test_the_recorded_tables_hold_the_same_configurations(name: str, count: int, epochs: int) -> None:
     folder = Path(recorded.__file__).with_name("recordings")
     long = recorded.RecordedCurves.read(folder / "curves-digits100.json")
