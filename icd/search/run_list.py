@@ -58,7 +58,8 @@ def _driver(sweep: SweepConfig, ledger: Ledger, listed: Listed, held: Session) -
     settings, attributes, configs = held.settings, ledger.attributes, listed.configs
     records = ledger.records(listed.stage)
     chosen = {
-        "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}),
+        # Of this list alone: another one may have more seeds or views, and has to be asked for room.
+        "teacher_caches": attributes.get(f"{listed.stage}/teacher_caches", {}) if listed.records(records) else {},
         "tuned": attributes.get("tuned", {}),
         **{name: attributes[name] for name in ("data_digest", "teachers")},
         # Only of runs that are there already: what was never measured may still be put right.

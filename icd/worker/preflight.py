@@ -157,7 +157,7 @@ class _Preflight:
         ]
         mode = cache_mode(request, name, its_own)
         sharing = {teacher_name(config) for config in self.configs if suits(config)}
-        budget_gb, chosen = request.teacher_cache_gb / max(1, len(sharing)), mode != request.teacher_cache
+        budget_gb, chosen = request.teacher_cache_gb / max(1, len(sharing)), mode == request.teacher_caches.get(name)
         folder = self.folders.teacher_cache
         plan = plan_cache(its_own, self.shown, mode, folder=folder, budget_gb=budget_gb, chosen=chosen)
         self.say(summary(plan))
