@@ -30,9 +30,7 @@ _SHOWN_SIZES = (("conv3x3", 32), ("conv7x7_s2", 224), ("conv7x7_s2_pool", 224), 
 @SET
 @click.option("--name", help="Name the trial's folder below ROOT/trials.  [default: the file's name]")
 @click.option("--resume", is_flag=True, help="Go on with a trial that was cut off.")
-@click.option(
-    "--test", "open_test", is_flag=True, help="Open the test set after the last epoch, or where FILE says so."
-)
+@click.option("--test", "open_test", is_flag=True, help="Open the test set at the end, or where FILE says so.")
 @click.option("--check-fingerprint", is_flag=True, help="Exit with 6 unless the first losses are those in FILE.")
 @JSON
 @CACHE

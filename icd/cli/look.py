@@ -46,7 +46,7 @@ def status(name: str | None, as_json: bool, root: Path) -> None:
     records = records_of(root, ledger) if ledger else []
     audit = audit_sweep(plain_sweep(ledger), records) if ledger else None
     dead, confirmed = dead_kinds(records), _confirmed(ledger) if ledger else None
-    front = [record.number for record in pareto_front(records, found.directions) if len(found.directions) > 1]
+    front = [r.number for r in pareto_front(records, found.directions)] if len(found.directions) > 1 else []
     told = {"pruning": audit, "front": front, "confirmed": confirmed}
     lines = status_lines(found, records) + (audit_lines(audit) if audit else [])
     lines += ["", "terms that do nothing:", *(f"  {kind.sentence}" for kind in dead)] if dead else []

@@ -69,11 +69,12 @@ def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> N
 
 
 def _cut(texts: list[str]) -> list[str]:
-    """Cut long texts, so that two that differ look different."""
+    """Cut long texts to where two of them differ first; whole ones, where two that differ would look the same."""
     same = max((sum(takewhile(bool, map(eq, *two))) for two in combinations(set(texts), 2)), default=0)
-    start = max(0, same - 8) if max(map(len, texts)) > _WIDEST else 0
-    shown = [f"...{text[start:]}" if start else text for text in texts]
-    return [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..." for text in shown]
+    start = max(0, same - 8)
+    ends = [f"...{text[start:]}" if start and len(text) > _WIDEST else text for text in texts]
+    shown = [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..." for text in ends]
+    return shown if len(set(shown)) == len(set(texts)) else texts
 
 
 def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> None:

@@ -83,13 +83,14 @@ def _told(result: "SweepResult", status: "SweepStatus") -> dict[str, Any]:
     from icd.search.core.records import pareto_front
     from icd.search.sweep_status import counts_of, trial_row
 
+    several = len(status.directions) > 1
     return {
         "name": result.name,
         "folder": str(result.folder),
         "stopped_by": result.stopped_by,
         "counts": counts_of(result.records),
         "best": trial_row(result.best, status.metrics) if result.best else None,
-        "front": [r.number for r in pareto_front(result.records, status.directions) if len(status.directions) > 1],
+        "front": [r.number for r in pareto_front(result.records, status.directions)] if several else [],
         "baselines": [trial_row(record, status.metrics) for record in result.records if record.baseline],
         "failed_too_often": result.failed_too_often,
         "pending": result.pending,

@@ -53,8 +53,10 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
             store_gb = has.get("object_store_memory", 0.0) / 1e9
             gpus = has.get("GPU", 0.0)
             findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
-        cached, _ = ask_nodes(check_cache, {node: (root, names[node]) for node in answers}, timeout_s)
-        findings += [*cached.values()]
+        caches = {node: (root.absolute(), names[node]) for node in answers}  # a node's own folder is another one
+        cached, late = ask_nodes(check_cache, caches, timeout_s)
+        findings += cached.values()
+        findings += [Finding("teacher cache", names[node], "warn", problem, advice) for node, problem in late.items()]
         findings += _clocks({node: names[node] for node in answers}, timeout_s)
         findings += _root({node: names[node] for node in answers}, root, timeout_s)
         return gcs, findings

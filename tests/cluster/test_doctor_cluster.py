@@ -52,7 +52,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         patch.setenv("ICD_CACHE", str(root / "cache"))  # so no node sees the driver's copies of a bucket
         with cluster(token, root, source=other) as (address, _):
             store = {"where": f"file://{folder}/store", "ICD_STORAGE_URL": f"sqlite:///{folder}/study.db"}
-            yield {**doctor(address, root), "bucket": doctor(address, **store)}
+            yield {**doctor(address, root.name), "bucket": doctor(address, **store)}
 
 
 def levels(told: dict[str, Any], where: str) -> dict[str, str]:
@@ -89,6 +89,9 @@ def test_what_is_looked_at(told: dict[str, Any]) -> None:
     well, ill = by_version(told)
     assert set(levels(told, well)) == {"answers", "versions", "limits", "gpu", "teacher cache", "clock", "root"}
     assert levels(told, ill)["clock"] == levels(told, well)["clock"] == "pass"  # one machine, one clock
+    caches = {item["text"] for item in told["findings"] if item["check"] == "teacher cache"}
+    assert caches
+    assert all(map(os.path.isabs, caches)), "a relative root is another folder on a node"
 
 
 def test_nothing_is_left_behind(told: dict[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from icd.cli.format import configuration, count_text, trial_text
+from icd.cli.outcomes import _cut
 from icd.cli.sweep import duration
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import trial_row
@@ -17,6 +20,22 @@ def test_columns() -> None:
     ]
     assert columns(["n"], []) == ["n"]
     assert columns(["n"], [[12345.6], [1e15]])[1:] == ["12346", "1e+15"]
+
+
+LONG = "k" * 10
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (["short", f"{'z' * 60}a", f"{'z' * 60}b"], ["short", "...zzzzzzzza", "...zzzzzzzzb"]),
+        ([f"{LONG}1{'z' * 60}a", f"{LONG}1{'z' * 60}b", f"{LONG}3{'z' * 60}a"], None),
+        ([f"a{'z' * 60}", f"b{'z' * 60}"], [f"a{'z' * 44}...", f"b{'z' * 44}..."]),
+    ],
+    ids=["a short one is whole", "all whole where two would look the same", "different at the beginning"],
+)
+def test_values_that_differ_look_different(texts: list[str], shown: list[str] | None) -> None:
+    assert _cut(texts) == (shown or texts)
 
 
 def test_sizes_have_three_digits_and_a_unit() -> None:
