@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -208,7 +209,14 @@ def answering(status: int) -> Iterator[str]:
 
         def log_message(self, *words: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with serving(Refusing) as uri:
+        yield uri
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Give the address at which a handler answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -370,3 +378,41 @@ def test_the_doctor_tries_a_server_and_cleans_up(server: Server) -> None:
             ).fetchone()
         connection.close()
         assert (kept, lost) == ([("deleted",)], (runs,))
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Passes requests on to an MLflow server, and answers 400 in plain text to those that hold a word."""
+
+    behind = ""
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if b"forbidden" in content:
+            self.send_error(400)
+            return
+        request = urllib.request.Request(self.behind + self.path, content or None, method=self.command)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            self.send_response(answer.status)
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    do_GET = do_POST
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_what_a_proxy_refuses_is_said_once_and_stops_no_other_run(server: Server, sweep: Path) -> None:
+    tagged, named = replace(ended(0), tags={"reason": "forbidden"}), replace(ended(1), name="forbidden")
+    row_refused = replace(ended(2), rows=[replace(row(2, 1), metrics={"forbidden": 1.0, "val/top1": 5.0})])
+    said: list[str] = []
+    with serving(type("Behind", (Proxy,), {"behind": server.uri})) as uri:
+        assert send(sweep, uri, [tagged, named, row_refused, ended(3)], said, uid="bad") == 1, "one has no run"
+    assert [line.partition(" (")[0].partition(": API")[0] for line in said] == [
+        f"WARNING: MLflow refused data of run {run}, which is left out: {what}"
+        for run, what in (("0000", "reason=forbidden"), ("0001", "the run"), ("0002", "forbidden=1.0"))
+    ]
+    holds = Held(server.database, uid="bad")
+    assert holds.status == dict.fromkeys(("0000", "0002", "0003"), "FINISHED")
+    assert [step for run, name, step, *_ in holds.metrics if (run, name) == ("0003", "val/top1")] == [1, 2, 3]
+    assert [value for run, name, _, value, _ in holds.metrics if (run, name) == ("0002", "val/top1")] == [5.0]

@@ -162,8 +162,10 @@ class Experiment:
             found = self._find(view.key)
             if found is None:
                 _refuse_deleted(self.client.get_experiment(self.id))
-                tags = {**_short(view.tags), TRIAL_TAG: f"{self.uid}/{view.key}"}
-                self.client.create_run(self.id, start_time=view.start_ms, tags=tags, run_name=view.name)
+                tags = {TRIAL_TAG: f"{self.uid}/{view.key}"}  # alone: what may be refused comes later
+                create = partial(self.client.create_run, self.id, view.start_ms, tags, view.name)
+                if not self._try(view.key, "the run", create):
+                    raise ValueError("MLflow makes no run")
                 found = self._find(view.key)
             if found is None:
                 raise OSError(f"MLflow does not show run {view.key} yet, which it has just made")
@@ -246,13 +248,13 @@ class Experiment:
         return name not in run.refused
 
     def _try(self, key: str, what: str, call: Callable[[], object]) -> bool:
-        """Ask MLflow for something; False where it refuses that for good, which is told with what it was."""
+        """Ask MLflow for something; False where that is refused for good, which is told with what it was."""
         try:
             call()
         except Exception as error:
-            if not is_poison(error):
+            if not is_poison(error, reached=True):
                 raise
-            _refuse_deleted(self.client.get_experiment(self.id))  # meanwhile, and all its runs with it
+            _refuse_deleted(self.client.get_experiment(self.id))  # it is reached, and was not deleted meanwhile
             if what:
                 self.refuse(key, what, str(error))
             return False

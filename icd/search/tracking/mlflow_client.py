@@ -29,7 +29,8 @@ _ENVIRONMENT = {
 _POISON = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 _SHUT = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 GONE = "RESOURCE_DOES_NOT_EXIST"
-_FOREIGN = "Response body: "  # MLflow's words where a status comes without its JSON: a proxy's, or another program's
+# MLflow's words where a status comes without its JSON: a proxy's, or another program's
+_FOREIGN = re.compile(r"failed with error code (\d+) .*Response body: ")
 _SCHEMA = "database schema"  # MLflow's words: Detected out-of-date database schema (found version ...)
 
 
@@ -140,12 +141,19 @@ def advice(error: Exception) -> str:
     return text
 
 
-def is_poison(error: Exception) -> bool:
-    """Whether trying again is useless: the server understood and refused, or mlflow broke on our data."""
+def is_poison(error: Exception, *, reached: bool = False) -> bool:
+    """Whether trying again is useless: the server understood and refused, or mlflow broke on our data.
+
+    What comes without MLflow's JSON is a proxy's word, which counts only where MLflow is ``reached`` else.
+    """
     if isinstance(error, OSError | json.JSONDecodeError):  # requests' errors are OSErrors
-        status = getattr(getattr(error, "response", None), "status_code", 0)
-        return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
-    code = getattr(error, "error_code", None)
-    if code:
-        return code in _POISON and _FOREIGN not in str(error)
+        return _is_final(getattr(getattr(error, "response", None), "status_code", 0))
+    if foreign := _FOREIGN.search(str(error)):
+        return reached and _is_final(int(foreign[1]))
+    if code := getattr(error, "error_code", None):
+        return code in _POISON
     return isinstance(error, TypeError | ValueError | KeyError | AttributeError)
+
+
+def _is_final(status: int) -> bool:
+    return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
