@@ -146,7 +146,7 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
     """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
     found = shown_by(ledger, stored_plans(ledger, stage)[-1])
     if stage == "confirm":
-        told = asdict(outcome_of(ledger, stage) or found)
+        told = {"uid": ledger.attributes["uid"], **asdict(outcome_of(ledger, stage) or found)}
         write_durably(folder / "confirmation.json", (json.dumps(told, indent=1) + "\n").encode())
     said = {
         "metric": found.metric,

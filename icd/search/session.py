@@ -85,9 +85,10 @@ class Session:
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
-        self.files.fetch_made()
-        if begun:
-            fetch_trials(self.settings.root, Ledger(self.storage, self.name))
+        ledger = Ledger(self.storage, self.name) if begun else None
+        self.files.fetch_made(str(ledger.attributes.get("uid", "")) if ledger else "")
+        if ledger:
+            fetch_trials(self.settings.root, ledger)
 
     def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
@@ -210,7 +211,7 @@ def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[s
     """Send MLflow what it lacks of a sweep that nobody drives; returns how many runs still wait at the deadline."""
     ledger, folder = find(root, name), sweep_folder(root, name)
     fetch_trials(root, ledger)
-    sweep_files_of(folder).fetch_made()
+    sweep_files_of(folder).fetch_made(ledger.attributes["uid"])
     tracker = Tracker(announce)
     _begin(tracker, _views(stored_sweep(ledger), ledger, folder), ledger, root, driven=False)
     return tracker.close(deadline_s)

@@ -158,11 +158,17 @@ class SweepFiles:
                 "ICD_STORAGE_URL to the one it was begun with, choose another --name or --root, or remove them by hand"
             )
 
-    def fetch_made(self) -> None:
-        """Bring what the last driver made of the sweep, in place of what an earlier one has left on this machine."""
-        for name in _MADE:
-            if self.bucket is not None and not self.bucket.download(f"{self.prefix}/{name}", self.folder / name):
-                (self.folder / name).unlink(missing_ok=True)  # of a sweep of this name that was removed
+    def fetch_made(self, uid: str) -> None:
+        """Bring what the last driver of a study made, in place of what an earlier one has left on this machine.
+
+        What names the study's ``uid`` and is not in the bucket could not be published and stays; anything else is of a
+        sweep of this name that was removed.
+        """
+        for name, path in ((name, self.folder / name) for name in _MADE):
+            if self.bucket is None or self.bucket.download(f"{self.prefix}/{name}", path) or not path.exists():
+                continue
+            if not uid or uid.encode() not in path.read_bytes():
+                path.unlink()
 
     def publish(self, made: Collection[str] = _MADE) -> None:
         """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""
