@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from icd.errors import SetupError, UsageError
+from icd.storage.durable import place
 
 logger = logging.getLogger(__name__)
 
@@ -163,22 +164,6 @@ class Bucket:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
-def place(path: Path, content: bytes) -> None:
-    """Put a copy of an object into place, whole; the store has it, so nothing waits for the disk.
-
-    Raises:
-        SetupError: If the disk is full or the folder cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error
-
-
 def is_url(root: str | Path) -> bool:
     """Whether a root is a URL and not a folder."""
     return _URL.fullmatch(str(root)) is not None
@@ -202,9 +187,7 @@ def local_root(root: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         marker = folder / MARKER_NAME
         if not marker.exists():
-            aside = folder / f".{MARKER_NAME}.{os.getpid()}.{threading.get_native_id()}"
-            aside.write_text(url)
-            aside.replace(marker)
+            place(marker, url.encode())
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose ICD_CACHE") from error
     return folder

@@ -23,8 +23,8 @@ from icd.search.core.records import Stage
 from icd.search.core.trial_request import TrialRequest, read_request
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
-from icd.storage.bucket import Bucket, Stored, bucket_of, place
-from icd.storage.durable import write_durably
+from icd.storage.bucket import Bucket, Stored, bucket_of
+from icd.storage.durable import place, write_durably
 from icd.training import STUDENT
 
 _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed

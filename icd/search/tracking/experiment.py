@@ -25,7 +25,7 @@ from icd.search.tracking.mlflow_client import (
 )
 from icd.search.tracking.mlflow_file import ARTIFACTS
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG, note_text, view_value
-from icd.search.tracking.run_view import SUMMARY, Row, RunView, name_is_taken
+from icd.search.tracking.run_view import SUMMARY, Row, RunView
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -229,23 +229,19 @@ class Experiment:
         run.tags.update(new)
 
     def _log(self, key: str, run: _Run, kind: str, entities: Sequence[Any]) -> None:
-        """Send values of one kind together; where MLflow refuses some, each alone, so that only those are left out."""
+        """Send values of one kind together; by halves where MLflow refuses some, so that only those are left out."""
+        entities = [entity for entity in entities if entity.key not in run.refused]
         most = _MOST_METRICS if kind == "metrics" else _MOST_PARAMS
-        for first in range(0, len(entities), most):
-            part = [entity for entity in entities[first : first + most] if self._takes(key, run, entity.key)]
-            what = f"{part[0].key}={part[0].value}" if len(part) == 1 else ""
-            send = partial(self.client.log_batch, run.id, **{kind: part}, synchronous=True)
-            if part and not self._try(key, what, send):
-                run.refused |= {entity.key for entity in part if what}
-                for entity in () if what else part:
-                    self._log(key, run, kind, [entity])
-
-    def _takes(self, key: str, run: _Run, name: str) -> bool:
-        """Whether MLflow takes a name; one that it does not take is told once, and never part of a request."""
-        if name not in run.refused and not name_is_taken(name):
-            run.refused.add(name)
-            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
-        return name not in run.refused
+        what = f"{entities[0].key}={entities[0].value}" if len(entities) == 1 else ""
+        send = partial(self.client.log_batch, run.id, **{kind: entities}, synchronous=True)
+        if not entities or (len(entities) <= most and self._try(key, what, send)):
+            return
+        if what:
+            run.refused.add(entities[0].key)
+            return
+        half = len(entities) // 2
+        for part in (entities[:half], entities[half:]):
+            self._log(key, run, kind, part)
 
     def _try(self, key: str, what: str, call: Callable[[], object]) -> bool:
         """Ask MLflow for something; False where that is refused for good, which is told with what it was."""
