@@ -14,13 +14,13 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import summary
 from icd.config.yaml import Document
-from icd.errors import Interrupted, StateError
+from icd.errors import StateError
 from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best, failed_too_often, interrupted
 from icd.search.foresight import foresight
-from icd.search.session import Session, leave_report, session
+from icd.search.session import Session, session
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
@@ -161,10 +161,7 @@ def _drive(
         teacher_caches=dict(prepared.teacher_caches),
         tuned=dict(prepared.tuned),
     )
-    pending = held.conduct(driver, lambda: leave_report(sweep.name, held.folder, settings))
-    if driver.stopped_by == "signal":
-        again = pasted(settings.root, "resume", sweep.name)
-        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
+    pending = held.conduct(driver)
     return _result(sweep, ledger, held, driver.stopped_by, pending)
 
 
@@ -172,8 +169,7 @@ def _told_again(sweep: SweepConfig, ledger: Ledger, held: Session) -> SweepResul
     """Say that a sweep is finished; its report is written again, and MLflow is sent what it lacks."""
     why = ledger.attributes["stopped_by"]
     held.settings.announce(f"sweep {sweep.name!r} is finished (stopped_by: {why}): there is nothing to train")
-    pending = held.conclude(sweep, ledger, lambda: leave_report(sweep.name, held.folder, held.settings))
-    return _result(sweep, ledger, held, why, pending)
+    return _result(sweep, ledger, held, why, held.conclude(sweep, ledger))
 
 
 def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, pending: int) -> SweepResult:

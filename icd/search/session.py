@@ -11,7 +11,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
-from icd.errors import SetupError
+from icd.errors import Interrupted, SetupError
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
@@ -118,13 +118,17 @@ class Session:
             teacher_caches=dict(prepared.teacher_caches),
         )
 
-    def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
+    def conduct(self, driver: SweepController, finish: Callable[[], None] = lambda: None) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        ``finish`` is called at a clean end, while MLflow can still be told; who has to leave at once leaves it out.
+        ``finish`` is called, and the report written, at a clean end, while MLflow can still be told; who has to leave
+        at once leaves both out.
 
         Returns:
             Runs of which MLflow lacks something.
+
+        Raises:
+            Interrupted: If a signal stopped it; the same call goes on.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
             try:
@@ -141,9 +145,15 @@ class Session:
             driver.note_stage(stopped_by=driver.stopped_by)
             if not driver.stop_now:
                 finish()
-        return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+                self._leave_report()
+        pending = self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+        if driver.stopped_by == "signal":
+            stage = driver.source.stage
+            again = pasted(self.settings.root, "resume" if stage == "search" else stage, self.name)
+            raise Interrupted(f"{stage} of sweep {self.name!r} stopped; continue with '{again}'")
+        return pending
 
-    def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:
+    def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None] = lambda: None) -> int:
         """Do what a driver does before it leaves, where nothing is left to train; an earlier one may have been killed.
 
         Returns:
@@ -151,6 +161,7 @@ class Session:
         """
         with self._tracked(_views(sweep, ledger, self.folder), ledger):
             finish()
+            self._leave_report()
         return self.tracker.close(_FLUSH_S)
 
     @contextmanager
@@ -164,6 +175,16 @@ class Session:
         except BaseException:
             self.tracker.close(_LEAVE_S)
             raise
+
+    def _leave_report(self) -> None:
+        """Write the report, where one is wanted; one that cannot be written is no reason to lose a sweep."""
+        if self.settings.report is None:
+            return
+        try:
+            self.settings.report(self.settings.root, self.name, self.folder / REPORT_NAME)
+        except Exception as error:
+            again = pasted(self.settings.root, "report", self.name)
+            self.settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
 
     def _tick(self, driver: SweepController) -> None:
         asked = self.files.stop_asked()
@@ -237,17 +258,6 @@ def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document
     """Give the document a study was made with, changed by ``--set`` overrides."""
     document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
     return apply_overrides(document, overrides) if overrides else document
-
-
-def leave_report(name: str, folder: Path, settings: Settings) -> None:
-    """Write the report, where one is wanted; one that cannot be written is no reason to lose a sweep."""
-    if settings.report is None:
-        return
-    try:
-        settings.report(settings.root, name, folder / REPORT_NAME)
-    except Exception as error:
-        again = pasted(settings.root, "report", name)
-        settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
 
 
 def _check_fit(sweep: SweepConfig, prepared: PreflightResult) -> None:
