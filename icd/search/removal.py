@@ -89,7 +89,7 @@ def _drop_experiment(uri: str, name: str, uid: str) -> None:
     refuse_address(uri)
     where = f"MLflow at {without_password(uri)}"
     try:
-        found = own_experiment(client := connect(uri), name, uid)
+        found = own_experiment(client := connect(uri), uid)
         if found is not None and found.lifecycle_stage == "active":
             aside = f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})"
             client.rename_experiment(found.experiment_id, aside)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from icd.errors import SetupError, UsageError
+from icd.redact import hide
 from icd.storage.durable import place
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ _LONGEST_WAIT_S = 8.0
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]+):/+(?P<rest>.+)")  # a Path has made one slash of two
 _NO_PART_OF_ADDRESSES = "?%{}"  # sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna
 _OPTIONS = ("endpoint_override", "region", "scheme")
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 # What no patience mends, by what stores call it, and what to do.
 _ADVICE = {
@@ -285,9 +285,4 @@ def _s3(bucket: str, options: dict[str, str]) -> Any:
 
 def _reason(error: Exception) -> str:
     """Write an error on one line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    for name in _SECRETS:
-        secret = os.environ.get(name)
-        if secret:
-            text = text.replace(secret, "***")
-    return text[:300]
+    return hide(" ".join(str(error).split()) or type(error).__name__)[:300]

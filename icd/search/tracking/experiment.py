@@ -17,7 +17,6 @@ from icd.search.tracking.mlflow_client import (
     ALL,
     GONE,
     TRIAL_TAG,
-    UID_TAG,
     connect,
     is_poison,
     make_experiment,
@@ -99,11 +98,6 @@ class Experiment:
         found = self._find(key)
         return found.id if found is not None and found.active else None
 
-    def run_id(self, view: RunView) -> str:
-        """Give the id of a run, which is made where there is none."""
-        self._open()
-        return self._run(view).id
-
     def _bring(self, view: RunView, run: _Run) -> None:
         self._send_params(view, run)
         self._send_tags(view.key, run, view.tags)
@@ -123,13 +117,11 @@ class Experiment:
         """Find the experiment, or make it, and ask which of its runs need nothing more."""
         if self.id:
             return
-        found = own_experiment(self.client, self.name, self.uid)
+        found = own_experiment(self.client, self.uid)
         if found is None:
             place = _artifact_location(self.uri, self.uid, self.folder)
             found = make_experiment(self.client, self.name, self.uid, place)
         _refuse_deleted(found)
-        if UID_TAG not in found.tags:
-            self.client.set_experiment_tag(found.experiment_id, UID_TAG, self.uid)
         self.id, self._tags = found.experiment_id, dict(found.tags)
         self._runs.clear()
         self._marks = self._stored_marks()

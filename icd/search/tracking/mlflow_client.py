@@ -90,31 +90,21 @@ def uid_filter(uid: str) -> str:
     return f"tags.`{UID_TAG}` = '{uid}'"
 
 
-def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
-    """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
-
-    One of its name without a tag is its own if it has its runs, or none and was not deleted.
-    """
+def own_experiment(client: "MlflowClient", uid: str) -> Any:
+    """Give a sweep's experiment, a deleted one only where no other is; None where it has none."""
     found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
-    if found:
-        return min(found, key=lambda item: item.lifecycle_stage != "active")
-    named = client.get_experiment_by_name(name)
-    if named is None or UID_TAG in named.tags:
-        return None
-    queries = (f"tags.`{TRIAL_TAG}` LIKE '{uid}/%'", "")
-    ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
-    return named if ours or not (runs or named.lifecycle_stage != "active") else None
+    return min(found, key=lambda item: item.lifecycle_stage != "active", default=None)
 
 
 def make_experiment(client: "MlflowClient", name: str, uid: str, place: str | None) -> Any:
-    """Make a sweep's experiment; where another sweep has one of the name, the uid is part of its own.
+    """Make a sweep's experiment; where another one has the name, the uid is part of its own.
 
     Files of its runs lie at ``place``; None leaves that to the server.
     """
     own = name
     if client.get_experiment_by_name(name) is not None:
         own = f"{name} ({uid[:6]})"
-        logger.warning("experiment %r of MLflow is another sweep's; the runs of this one go to %r", name, own)
+        logger.warning("experiment %r of MLflow is not this sweep's, whose runs go to %r", name, own)
     return client.get_experiment(client.create_experiment(own, place, tags={UID_TAG: uid}))
 
 
