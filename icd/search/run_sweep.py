@@ -75,21 +75,22 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
     """
     refuse_pickles(sweep, settings.root)
     with session(sweep, settings) as held:
-        begun = _begun(held.storage, sweep, document, settings)
+        kept = {"document": json.dumps(document), "sweep": json.dumps(sweep.to_data())}  # 'icd resume' goes on with it
+        begun = _begun(held.storage, sweep, kept, settings)
         if begun is not None and not settings.retry_failed and has_ended(begun, begun.records(), held.files.requests()):
             return _told_again(sweep, begun, held)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         known = begun.attributes if begun else {}
         # A cache's rounding is not a live teacher's: what was begun goes on the same way.
-        kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
-        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
-        ledger = begun or _create(held.storage, space, document, prepared, settings)
-        _note(ledger, sweep, document)  # not before: other resources may not fit
+        chosen = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
+        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **chosen))
+        ledger = begun or _create(held.storage, space, kept, prepared, settings)
+        ledger.note_study(**kept)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)
 
 
-def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
+def _begun(storage: Any, sweep: SweepConfig, kept: Mapping[str, str], settings: Settings) -> Ledger | None:
     """Give the study if there is one, after comparing configurations."""
     if sweep.name not in Ledger.names(storage):
         return None
@@ -109,24 +110,18 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
         raise StateError(f"sweep {sweep.name!r} {rule}: {'; '.join(changed)}")
     if changed:
         ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
-        _note(ledger, sweep, document)
+        ledger.note_study(**kept)
     return ledger
 
 
-def _note(ledger: Ledger, sweep: SweepConfig, document: Mapping[str, Any]) -> None:
-    """Keep the configuration that 'icd resume' goes on with."""
-    ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
-
-
 def _create(
-    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: PreflightResult, settings: Settings
+    storage: Any, space: SearchSpace, kept: Mapping[str, str], prepared: PreflightResult, settings: Settings
 ) -> Ledger:
     sweep = space.sweep
     attributes = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "document": json.dumps(document),
-        "sweep": json.dumps(sweep.to_data()),
+        **kept,
         "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
         "versions": {**versions(), **{name: version(name) for name in _LIBRARIES}, "git": _git_commit()},

@@ -11,7 +11,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
-from icd.errors import Interrupted, SetupError
+from icd.errors import Interrupted, SetupError, StateError
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
@@ -38,6 +38,7 @@ from icd.search.study.sweep_index import (
 )
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
+from icd.search.sweep_status import driver_of
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
@@ -229,8 +230,15 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
 
 
 def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
-    """Send MLflow what it lacks of a sweep that nobody drives; returns how many runs still wait at the deadline."""
+    """Send MLflow what it lacks of a sweep; returns how many runs still wait at the deadline.
+
+    Raises:
+        StateError: If a driver runs, which sends by itself, or there is no such sweep.
+    """
     ledger, folder = find(root, name), sweep_folder(root, name)
+    refuse_address(tracking_uri(root))
+    if (driver := driver_of(root, name)) is not None:
+        raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     fetch_trials(root, ledger)
     sweep_files_of(folder).fetch_made(ledger.attributes["uid"])
     tracker = Tracker(announce)
@@ -245,7 +253,6 @@ def _views(sweep: SweepConfig, ledger: Ledger, folder: Path) -> SweepViews:
 def _begin(tracker: Tracker, views: SweepViews, ledger: Ledger, root: Path, *, driven: bool) -> None:
     """Begin to bring MLflow to everything that the study has."""
     follow(tracker, views, ledger, driven=driven)
-    ask_for_summary(tracker, views, ledger, driven=driven)
     tracker.start(Experiment(views.folder, tracking_uri(root), ledger.name, ledger.attributes["uid"], tracker.refuse))
 
 

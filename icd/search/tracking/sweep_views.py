@@ -205,11 +205,12 @@ class SweepViews:
 
 
 def follow(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:
-    """Ask for every trial that the study has; MLflow is sent what it lacks of them."""
+    """Ask for every trial that the study has, and for the sweep as it stands; MLflow is sent what it lacks of them."""
     for stage in get_args(Stage):
         records = ledger.records(stage)
         for record in records if driven else interrupted(records):
             ask_for_trial(tracker, views, record)
+    ask_for_summary(tracker, views, ledger, driven=driven)
 
 
 def ask_for_trial(tracker: Tracker, views: SweepViews, record: TrialRecord) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from icd.search.study.ledger import Ledger
 from icd.search.tracking.run_view import SUMMARY, RunView
-from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
+from icd.search.tracking.sweep_views import SweepViews, follow
 from icd.worker.trial_folder import claim
 from tests.driving import EPOCHS, Asked, Hand
 
@@ -18,7 +18,6 @@ def all_of(hand: Hand) -> dict[str, RunView]:
     ledger, asked = Ledger(hand.storage, hand.sweep.name), Asked()
     views = SweepViews(hand.space, ledger.attributes, hand.folder)
     follow(asked, views, ledger, driven=False)
-    ask_for_summary(asked, views, ledger, driven=False)
     return {key: make() for key, make in asked.ends.items()}
 
 
