@@ -182,9 +182,11 @@ def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, 
 
 
 def _git_commit() -> str:
+    """Give the commit of our own repository; nothing where the package merely lies in another one."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()[:12] if done.returncode == 0 else ""
+    prefix, _, commit = done.stdout.partition("\n")
+    return commit[:12] if prefix == "icd/search/" else ""

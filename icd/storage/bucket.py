@@ -164,11 +164,6 @@ class Bucket:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
-def is_url(root: str | Path) -> bool:
-    """Whether a root is a URL and not a folder."""
-    return _URL.fullmatch(str(root)) is not None
-
-
 def local_root(root: str | Path) -> Path:
     """Give the folder that stands for a root on this machine: itself, or for a URL the cache of that bucket.
 
@@ -177,10 +172,10 @@ def local_root(root: str | Path) -> Path:
             the addresses of databases.
         SetupError: If the cache cannot be made.
     """
-    if not is_url(root):
+    url = normal_url(str(root))
+    if url is None:
         _refuse_name(str(Path(root).absolute()))
         return Path(root)
-    url = normal_url(str(root))
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", url.partition("?")[0]).strip("-")[-40:]
     folder = _cache() / f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
     try:
@@ -220,15 +215,15 @@ def url_of(root: Path) -> str:
     return bucket.url if bucket is not None else ""
 
 
-def normal_url(url: str) -> str:
-    """Write a URL in one way, so that one bucket has one cache.
+def normal_url(url: str) -> str | None:
+    """Write a URL in one way, so that one bucket has one cache; None where a root is a folder.
 
     Raises:
         UsageError: If it holds credentials, or options that no store has.
     """
     match = _URL.fullmatch(url)
     if match is None:
-        raise UsageError(f"--root: must be a folder or a URL such as s3://bucket/prefix, but got {url!r}")
+        return None
     lead = "///" if match["scheme"] == "file" else "://"
     parts = urlsplit(f"{match['scheme']}{':' if lead == '///' else ''}{lead}{match['rest']}")
     if "@" in parts.netloc:
