@@ -32,7 +32,8 @@ MARKER_NAME = "bucket.url"  # in a copy's folder: whose copy it is
 _PATIENCE_S = 120.0  # how long a store may be away; shorter than the time after which a trial is taken to hang
 _LONGEST_WAIT_S = 8.0
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]+):/+(?P<rest>.+)")  # a Path has made one slash of two
-_NO_PART_OF_ADDRESSES = "?%{}"  # sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna
+# sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna; the last are bytes that are no UTF-8
+_NO_PART_OF_ADDRESSES = re.compile(r"[?%{}\x00-\x1f\ud800-\udfff]")
 _OPTIONS = ("endpoint_override", "region", "scheme")
 
 # What no patience mends, by what stores call it, and what to do.
@@ -189,15 +190,10 @@ def local_root(root: str | Path) -> Path:
 
 
 def _refuse_name(path: str) -> None:
-    try:
-        path.encode()
-        found = next((letter for letter in path if letter in _NO_PART_OF_ADDRESSES or letter < " "), None)
-    except UnicodeEncodeError as error:
-        found = path[error.start]
-    if found is not None:
+    if found := _NO_PART_OF_ADDRESSES.search(path):
         raise UsageError(
-            f"the root's path must be UTF-8 without any of {' '.join(_NO_PART_OF_ADDRESSES)} and control characters, "
-            f"but got {found!r} in {path!r}; choose another --root"
+            f"the root's path must be UTF-8 without any of ? % {{ }} and control characters, but got {found[0]!r} in "
+            f"{path!r}; choose another --root"
         )
 
 

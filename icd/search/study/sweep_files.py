@@ -31,7 +31,7 @@ _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and h
 _AT_A_TIME = 16  # objects that are read side by side
 _LOOK_EVERY_S = 5.0  # at what is asked in a bucket
 _TRY = "try"
-_MADE = (REPORT_NAME, "confirmation.json")
+MADE = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
 
 
 @dataclass(slots=True)
@@ -164,13 +164,13 @@ class SweepFiles:
         What names the study's ``uid`` and is not in the bucket could not be published and stays; anything else is of a
         sweep of this name that was removed.
         """
-        for name, path in ((name, self.folder / name) for name in _MADE):
+        for name, path in ((name, self.folder / name) for name in MADE):
             if self.bucket is None or self.bucket.download(f"{self.prefix}/{name}", path) or not path.exists():
                 continue
             if not uid or uid.encode() not in path.read_bytes():
                 path.unlink()
 
-    def publish(self, made: Collection[str] = _MADE) -> None:
+    def publish(self, made: Collection[str] = MADE) -> None:
         """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""
         if self.bucket is not None:
             for name in filter(lambda name: (self.folder / name).exists(), made):
