@@ -1,6 +1,5 @@
 """MLflow and optuna-dashboard as servers on this machine, each for as long as a block lasts."""
 
-import errno
 import os
 import signal
 import socket
@@ -48,10 +47,8 @@ def free_port(asked: int | None = None) -> int:
         try:
             probe.bind((_HOST, asked or 0))
         except OSError as error:
-            reason = "somebody uses it" if error.errno == errno.EADDRINUSE else error.strerror
-            raise SetupError(
-                f"port {asked} cannot be served on: {reason}; choose another, or leave it out for a free one"
-            ) from error
+            told = f"port {asked} cannot be served on: {error.strerror}; choose another, or leave it out for a free one"
+            raise SetupError(told) from error
         return int(probe.getsockname()[1])
 
 
