@@ -216,7 +216,8 @@ class Experiment:
     def _send_tags(self, key: str, run: _Run, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        new = {name: value for name, value in _short(tags).items() if run.tags.get(name) != value}
+        short = {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
+        new = {name: value for name, value in short.items() if run.tags.get(name) != value}
         self._log(key, run, "tags", [RunTag(*tag) for tag in new.items()])
         run.tags.update(new)
 
@@ -267,10 +268,6 @@ def _refuse_deleted(experiment: Any) -> None:
             f"experiment {experiment.name!r} was deleted; restore it (mlflow experiments restore "
             f"-x {experiment.experiment_id}) or delete it for good (mlflow gc)"
         )
-
-
-def _short(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
 
 
 def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:
