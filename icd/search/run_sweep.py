@@ -118,7 +118,7 @@ def _create(
     storage: Any, space: SearchSpace, kept: Mapping[str, str], prepared: PreflightResult, settings: Settings
 ) -> Ledger:
     sweep = space.sweep
-    attributes = {
+    attributes: dict[str, Any] = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **kept,

@@ -32,7 +32,9 @@ class Workers:
 
     def run(self, driver: SweepController, tick: Callable[[], None]) -> None:
         self.hand.driver, self.hand.part = driver, "test"
-        while (attempt := driver.next_attempt()) is not None:
+        while not driver.done:
+            if (attempt := driver.next_attempt()) is None:
+                continue
             if not self.most:
                 raise RuntimeError("the machine is lost")
             self.most -= 1
