@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from icd.results.plan import Plan, begin_plan, stored_plans, with_runs
 from icd.results.read_outcome import outcome_of, shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
-from icd.search.session import leave_report, stored_sweep
+from icd.search.session import stored_sweep
 from icd.search.settings import Settings
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
@@ -136,17 +137,17 @@ def train_listed(
     overrides: Sequence[str] = (),
 ) -> str:
     """Train what is left of a plan, keep what that shows at a clean end, and say what ended it (``StageResult``)."""
-    done = run_stage(name, listed, settings, overrides, lambda ledger, folder: _keep(stage, settings, ledger, folder))
+    done = run_stage(name, listed, settings, overrides, partial(_keep, stage))
     if done.pending:
         settings.announce(f"{runs_wait(done.pending)} for MLflow: '{pasted(settings.root, 'sync', name)}'")
     return done.stopped_by
 
 
-def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> None:
-    """Keep what was found beside the sweep, in its report, and in the study, from which MLflow has its runs of arms."""
+def _keep(stage: Stage, ledger: Ledger, folder: Path) -> None:
+    """Keep what was found beside the sweep, and in the study, from which MLflow has its runs of arms."""
     found = shown_by(ledger, stored_plans(ledger, stage)[-1])
     if stage == "confirm":
-        told = asdict(outcome_of(ledger, stage) or found)
+        told = {"uid": ledger.attributes["uid"], **asdict(outcome_of(ledger, stage) or found)}
         write_durably(folder / "confirmation.json", (json.dumps(told, indent=1) + "\n").encode())
     said = {
         "metric": found.metric,
@@ -157,7 +158,6 @@ def _keep(stage: Stage, settings: Settings, ledger: Ledger, folder: Path) -> Non
         "arms": [_facts(arm, found.alpha) for arm in found.arms],
     }
     ledger.note_study(**{f"{ARMS}{stage}/{found.round}": said})
-    leave_report(ledger.name, folder, settings)
 
 
 def _facts(arm: Arm, alpha: float) -> dict[str, Any]:

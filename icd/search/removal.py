@@ -55,14 +55,14 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
     Its study goes last: what a removal that was cut off has left is found by the next.
 
     Raises:
-        StateError: If somebody drives it, or MLflow has no experiment of it.
+        StateError: As ``parts_of``, or if somebody begins to drive it, or MLflow has no experiment of it.
         SetupError: If its files cannot be removed, or MLflow does not answer.
     """
+    parts_of(root, name, mlflow=mlflow)
     folder, url = sweep_folder(root, name), storage_url(root)
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(folder, url, logger.warning):  # nobody begins it meanwhile
         storage = open_storage(url)
-        Ledger.refuse_foreign(storage, name)
         if mlflow and name in Ledger.names(storage):
             _drop_experiment(tracking_uri(root), name, str(Ledger(storage, name).attributes.get("uid", "")))
         _drop_files(folder)
@@ -89,7 +89,7 @@ def _drop_experiment(uri: str, name: str, uid: str) -> None:
     refuse_address(uri)
     where = f"MLflow at {without_password(uri)}"
     try:
-        found = own_experiment(client := connect(uri), name, uid)
+        found = own_experiment(client := connect(uri), uid)
         if found is not None and found.lifecycle_stage == "active":
             aside = f"{found.name} (removed {time.strftime('%Y-%m-%d %H:%M:%S')})"
             client.rename_experiment(found.experiment_id, aside)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icd.config.sweep import SweepConfig
-from icd.errors import Interrupted
 from icd.search.controller.controller import SweepController
 from icd.search.session import Session, session, stored_sweep
 from icd.search.settings import Settings, preparation
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import find, pasted
+from icd.search.study.sweep_index import find
 from icd.search.suggest.list_source import Listed, ListSource, measured
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
@@ -48,9 +47,6 @@ def run_stage(
             return StageResult("exhausted", held.conclude(sweep, ledger, lambda: finish(ledger, held.folder)))
         driver = _driver(sweep, ledger, listed, held)
         pending = held.conduct(driver, lambda: finish(ledger, held.folder))
-        if driver.stopped_by == "signal":
-            again = pasted(settings.root, listed.stage, name)
-            raise Interrupted(f"{listed.stage} of sweep {name!r} stopped; continue with '{again}'")
         return StageResult(driver.stopped_by, pending)
 
 

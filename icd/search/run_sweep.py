@@ -14,13 +14,13 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import differences
 from icd.config.walk import summary
 from icd.config.yaml import Document
-from icd.errors import Interrupted, StateError
+from icd.errors import StateError
 from icd.plugins import changed_files
 from icd.search.controller.controller import SweepController
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best, failed_too_often, interrupted
 from icd.search.foresight import foresight
-from icd.search.session import Session, leave_report, session
+from icd.search.session import Session, session
 from icd.search.settings import Settings, preparation
 from icd.search.study.database import redacted
 from icd.search.study.ledger import Ledger
@@ -75,21 +75,22 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
     """
     refuse_pickles(sweep, settings.root)
     with session(sweep, settings) as held:
-        begun = _begun(held.storage, sweep, document, settings)
+        kept = {"document": json.dumps(document), "sweep": json.dumps(sweep.to_data())}  # 'icd resume' goes on with it
+        begun = _begun(held.storage, sweep, kept, settings)
         if begun is not None and not settings.retry_failed and has_ended(begun, begun.records(), held.files.requests()):
             return _told_again(sweep, begun, held)
         starts = stored_starts(begun) if begun else find_starts(sweep, settings.root, settings.announce)
         space = SearchSpace(sweep, starts)
         known = begun.attributes if begun else {}
         # A cache's rounding is not a live teacher's: what was begun goes on the same way.
-        kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
-        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
-        ledger = begun or _create(held.storage, space, document, prepared, settings)
-        _note(ledger, sweep, document)  # not before: other resources may not fit
+        chosen = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
+        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **chosen))
+        ledger = begun or _create(held.storage, space, kept, prepared, settings)
+        ledger.note_study(**kept)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)
 
 
-def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> Ledger | None:
+def _begun(storage: Any, sweep: SweepConfig, kept: Mapping[str, str], settings: Settings) -> Ledger | None:
     """Give the study if there is one, after comparing configurations."""
     if sweep.name not in Ledger.names(storage):
         return None
@@ -109,24 +110,18 @@ def _begun(storage: Any, sweep: SweepConfig, document: Mapping[str, Any], settin
         raise StateError(f"sweep {sweep.name!r} {rule}: {'; '.join(changed)}")
     if changed:
         ledger.note_study(stopped_by="")  # first, since a sweep that ended goes on by the budget that is noted next
-        _note(ledger, sweep, document)
+        ledger.note_study(**kept)
     return ledger
 
 
-def _note(ledger: Ledger, sweep: SweepConfig, document: Mapping[str, Any]) -> None:
-    """Keep the configuration that 'icd resume' goes on with."""
-    ledger.note_study(document=json.dumps(document), sweep=json.dumps(sweep.to_data()))
-
-
 def _create(
-    storage: Any, space: SearchSpace, document: Mapping[str, Any], prepared: PreflightResult, settings: Settings
+    storage: Any, space: SearchSpace, kept: Mapping[str, str], prepared: PreflightResult, settings: Settings
 ) -> Ledger:
     sweep = space.sweep
-    attributes = {
+    attributes: dict[str, Any] = {
         "uid": secrets.token_hex(8),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "document": json.dumps(document),
-        "sweep": json.dumps(sweep.to_data()),
+        **kept,
         "space": json.dumps(summary(sweep.template)),
         "starts": to_json(space.starts),
         "versions": {**versions(), **{name: version(name) for name in _LIBRARIES}, "git": _git_commit()},
@@ -161,10 +156,7 @@ def _drive(
         teacher_caches=dict(prepared.teacher_caches),
         tuned=dict(prepared.tuned),
     )
-    pending = held.conduct(driver, lambda: leave_report(sweep.name, held.folder, settings))
-    if driver.stopped_by == "signal":
-        again = pasted(settings.root, "resume", sweep.name)
-        raise Interrupted(f"sweep {sweep.name!r} stopped; continue with '{again}'")
+    pending = held.conduct(driver)
     return _result(sweep, ledger, held, driver.stopped_by, pending)
 
 
@@ -172,8 +164,7 @@ def _told_again(sweep: SweepConfig, ledger: Ledger, held: Session) -> SweepResul
     """Say that a sweep is finished; its report is written again, and MLflow is sent what it lacks."""
     why = ledger.attributes["stopped_by"]
     held.settings.announce(f"sweep {sweep.name!r} is finished (stopped_by: {why}): there is nothing to train")
-    pending = held.conclude(sweep, ledger, lambda: leave_report(sweep.name, held.folder, held.settings))
-    return _result(sweep, ledger, held, why, pending)
+    return _result(sweep, ledger, held, why, held.conclude(sweep, ledger))
 
 
 def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, pending: int) -> SweepResult:
@@ -191,9 +182,11 @@ def _result(sweep: SweepConfig, ledger: Ledger, held: Session, stopped_by: str, 
 
 
 def _git_commit() -> str:
+    """Give the commit of our own repository; nothing where the package merely lies in another one."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()[:12] if done.returncode == 0 else ""
+    prefix, _, commit = done.stdout.partition("\n")
+    return commit[:12] if prefix == "icd/search/" else ""

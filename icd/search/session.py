@@ -11,7 +11,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
-from icd.errors import SetupError
+from icd.errors import Interrupted, SetupError, StateError
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
@@ -38,6 +38,7 @@ from icd.search.study.sweep_index import (
 )
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
+from icd.search.sweep_status import driver_of
 from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import check_server, refuse_address
 from icd.search.tracking.sweep_views import SweepViews, ask_for_summary, follow
@@ -85,9 +86,10 @@ class Session:
         begun = self.name in Ledger.names(self.storage)
         if not begun:
             self.files.refuse_old_trials()
-        self.files.fetch_made()
-        if begun:
-            fetch_trials(self.settings.root, Ledger(self.storage, self.name))
+        ledger = Ledger(self.storage, self.name) if begun else None
+        self.files.fetch_made(str(ledger.attributes.get("uid", "")) if ledger else "")
+        if ledger:
+            fetch_trials(self.settings.root, ledger)
 
     def prepare(self, sweep: SweepConfig, request: PreflightRequest) -> PreflightResult:
         """Start the executor, and let it make ready what trials need."""
@@ -117,13 +119,17 @@ class Session:
             teacher_caches=dict(prepared.teacher_caches),
         )
 
-    def conduct(self, driver: SweepController, finish: Callable[[], None]) -> int:
+    def conduct(self, driver: SweepController, finish: Callable[[], None] = lambda: None) -> int:
         """Let the executor do what the driver decides, until nothing is left or something stops it.
 
-        ``finish`` is called at a clean end, while MLflow can still be told; who has to leave at once leaves it out.
+        ``finish`` is called, and the report written, at a clean end, while MLflow can still be told; who has to leave
+        at once leaves both out.
 
         Returns:
             Runs of which MLflow lacks something.
+
+        Raises:
+            Interrupted: If a signal stopped it; the same call goes on.
         """
         with self._tracked(driver.recorder.views, driver.ledger):
             try:
@@ -140,9 +146,15 @@ class Session:
             driver.note_stage(stopped_by=driver.stopped_by)
             if not driver.stop_now:
                 finish()
-        return self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+                self._leave_report()
+        pending = self.tracker.close(_LEAVE_S if driver.stop_now else _FLUSH_S)
+        if driver.stopped_by == "signal":
+            stage = driver.source.stage
+            again = pasted(self.settings.root, "resume" if stage == "search" else stage, self.name)
+            raise Interrupted(f"{stage} of sweep {self.name!r} stopped; continue with '{again}'")
+        return pending
 
-    def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None]) -> int:
+    def conclude(self, sweep: SweepConfig, ledger: Ledger, finish: Callable[[], None] = lambda: None) -> int:
         """Do what a driver does before it leaves, where nothing is left to train; an earlier one may have been killed.
 
         Returns:
@@ -150,6 +162,7 @@ class Session:
         """
         with self._tracked(_views(sweep, ledger, self.folder), ledger):
             finish()
+            self._leave_report()
         return self.tracker.close(_FLUSH_S)
 
     @contextmanager
@@ -163,6 +176,16 @@ class Session:
         except BaseException:
             self.tracker.close(_LEAVE_S)
             raise
+
+    def _leave_report(self) -> None:
+        """Write the report, where one is wanted; one that cannot be written is no reason to lose a sweep."""
+        if self.settings.report is None:
+            return
+        try:
+            self.settings.report(self.settings.root, self.name, self.folder / REPORT_NAME)
+        except Exception as error:
+            again = pasted(self.settings.root, "report", self.name)
+            self.settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
 
     def _tick(self, driver: SweepController) -> None:
         asked = self.files.stop_asked()
@@ -207,10 +230,17 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
 
 
 def send_missing(root: Path, name: str, deadline_s: float, announce: Callable[[str], None]) -> int:
-    """Send MLflow what it lacks of a sweep that nobody drives; returns how many runs still wait at the deadline."""
+    """Send MLflow what it lacks of a sweep; returns how many runs still wait at the deadline.
+
+    Raises:
+        StateError: If a driver runs, which sends by itself, or there is no such sweep.
+    """
     ledger, folder = find(root, name), sweep_folder(root, name)
+    refuse_address(tracking_uri(root))
+    if (driver := driver_of(root, name)) is not None:
+        raise StateError(f"sweep {name!r} is driven by {driver}, which sends what is pending by itself")
     fetch_trials(root, ledger)
-    sweep_files_of(folder).fetch_made()
+    sweep_files_of(folder).fetch_made(ledger.attributes["uid"])
     tracker = Tracker(announce)
     _begin(tracker, _views(stored_sweep(ledger), ledger, folder), ledger, root, driven=False)
     return tracker.close(deadline_s)
@@ -223,7 +253,6 @@ def _views(sweep: SweepConfig, ledger: Ledger, folder: Path) -> SweepViews:
 def _begin(tracker: Tracker, views: SweepViews, ledger: Ledger, root: Path, *, driven: bool) -> None:
     """Begin to bring MLflow to everything that the study has."""
     follow(tracker, views, ledger, driven=driven)
-    ask_for_summary(tracker, views, ledger, driven=driven)
     tracker.start(Experiment(views.folder, tracking_uri(root), ledger.name, ledger.attributes["uid"], tracker.refuse))
 
 
@@ -236,17 +265,6 @@ def stored_document(ledger: Ledger, overrides: tuple[str, ...] = ()) -> Document
     """Give the document a study was made with, changed by ``--set`` overrides."""
     document = Document(json.loads(ledger.attributes["document"]), f"study {ledger.name}")
     return apply_overrides(document, overrides) if overrides else document
-
-
-def leave_report(name: str, folder: Path, settings: Settings) -> None:
-    """Write the report, where one is wanted; one that cannot be written is no reason to lose a sweep."""
-    if settings.report is None:
-        return
-    try:
-        settings.report(settings.root, name, folder / REPORT_NAME)
-    except Exception as error:
-        again = pasted(settings.root, "report", name)
-        settings.announce(f"no report was written ({type(error).__name__}: {error}); try '{again}'")
 
 
 def _check_fit(sweep: SweepConfig, prepared: PreflightResult) -> None:

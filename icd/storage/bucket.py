@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from icd.errors import SetupError, UsageError
+from icd.redact import hide
+from icd.storage.durable import place
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +32,9 @@ MARKER_NAME = "bucket.url"  # in a copy's folder: whose copy it is
 _PATIENCE_S = 120.0  # how long a store may be away; shorter than the time after which a trial is taken to hang
 _LONGEST_WAIT_S = 8.0
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]+):/+(?P<rest>.+)")  # a Path has made one slash of two
-_NO_PART_OF_ADDRESSES = "?%{}"  # sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna
+# sqlite:///PATH is read by SQLAlchemy, and filled in by Optuna; the last are bytes that are no UTF-8
+_NO_PART_OF_ADDRESSES = re.compile(r"[?%{}\x00-\x1f\ud800-\udfff]")
 _OPTIONS = ("endpoint_override", "region", "scheme")
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 # What no patience mends, by what stores call it, and what to do.
 _ADVICE = {
@@ -163,27 +165,6 @@ class Bucket:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
-def place(path: Path, content: bytes) -> None:
-    """Put a copy of an object into place, whole; the store has it, so nothing waits for the disk.
-
-    Raises:
-        SetupError: If the disk is full or the folder cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise SetupError(f"{path} cannot be written: {error.strerror} ({len(content)} bytes needed)") from error
-
-
-def is_url(root: str | Path) -> bool:
-    """Whether a root is a URL and not a folder."""
-    return _URL.fullmatch(str(root)) is not None
-
-
 def local_root(root: str | Path) -> Path:
     """Give the folder that stands for a root on this machine: itself, or for a URL the cache of that bucket.
 
@@ -192,34 +173,27 @@ def local_root(root: str | Path) -> Path:
             the addresses of databases.
         SetupError: If the cache cannot be made.
     """
-    if not is_url(root):
+    url = normal_url(str(root))
+    if url is None:
         _refuse_name(str(Path(root).absolute()))
         return Path(root)
-    url = normal_url(str(root))
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", url.partition("?")[0]).strip("-")[-40:]
     folder = _cache() / f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         marker = folder / MARKER_NAME
         if not marker.exists():
-            aside = folder / f".{MARKER_NAME}.{os.getpid()}.{threading.get_native_id()}"
-            aside.write_text(url)
-            aside.replace(marker)
+            place(marker, url.encode())
     except OSError as error:
         raise SetupError(f"{folder} cannot be made: {error.strerror}; choose ICD_CACHE") from error
     return folder
 
 
 def _refuse_name(path: str) -> None:
-    try:
-        path.encode()
-        found = next((letter for letter in path if letter in _NO_PART_OF_ADDRESSES or letter < " "), None)
-    except UnicodeEncodeError as error:
-        found = path[error.start]
-    if found is not None:
+    if found := _NO_PART_OF_ADDRESSES.search(path):
         raise UsageError(
-            f"the root's path must be UTF-8 without any of {' '.join(_NO_PART_OF_ADDRESSES)} and control characters, "
-            f"but got {found!r} in {path!r}; choose another --root"
+            f"the root's path must be UTF-8 without any of ? % {{ }} and control characters, but got {found[0]!r} in "
+            f"{path!r}; choose another --root"
         )
 
 
@@ -237,15 +211,15 @@ def url_of(root: Path) -> str:
     return bucket.url if bucket is not None else ""
 
 
-def normal_url(url: str) -> str:
-    """Write a URL in one way, so that one bucket has one cache.
+def normal_url(url: str) -> str | None:
+    """Write a URL in one way, so that one bucket has one cache; None where a root is a folder.
 
     Raises:
         UsageError: If it holds credentials, or options that no store has.
     """
     match = _URL.fullmatch(url)
     if match is None:
-        raise UsageError(f"--root: must be a folder or a URL such as s3://bucket/prefix, but got {url!r}")
+        return None
     lead = "///" if match["scheme"] == "file" else "://"
     parts = urlsplit(f"{match['scheme']}{':' if lead == '///' else ''}{lead}{match['rest']}")
     if "@" in parts.netloc:
@@ -302,9 +276,4 @@ def _s3(bucket: str, options: dict[str, str]) -> Any:
 
 def _reason(error: Exception) -> str:
     """Write an error on one line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    for name in _SECRETS:
-        secret = os.environ.get(name)
-        if secret:
-            text = text.replace(secret, "***")
-    return text[:300]
+    return hide(" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -23,6 +23,15 @@ def write_durably(path: Path, content: bytes, *, parents: bool = False) -> None:
     Raises:
         SetupError: If the disk is full or the folder cannot be written.
     """
+    _write(path, content, parents=parents, durable=True)
+
+
+def place(path: Path, content: bytes) -> None:
+    """Do the same with a copy of what is elsewhere: nothing waits for the disk."""
+    _write(path, content, parents=True, durable=False)
+
+
+def _write(path: Path, content: bytes, *, parents: bool, durable: bool) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
         if parents:
@@ -30,9 +39,11 @@ def write_durably(path: Path, content: bytes, *, parents: bool = False) -> None:
         with aside.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         aside.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         with suppress(OSError):
             aside.unlink()

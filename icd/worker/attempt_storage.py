@@ -21,7 +21,8 @@ from pathlib import Path
 
 from icd.errors import CheckpointError
 from icd.search.core.attempts import BEGUN, Attempt, newest_attempt, newest_begun
-from icd.storage.bucket import Bucket, Stored, place
+from icd.storage.bucket import Bucket, Stored
+from icd.storage.durable import place
 from icd.training import STUDENT
 
 _SLOTS = 2  # checkpoints that are kept, each in its turn under one of as many names

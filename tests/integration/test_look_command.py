@@ -174,7 +174,7 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     from icd.search.tracking.mlflow_client import connect
 
     client = connect(f"sqlite:///{root / 'mlflow.db'}")
-    client.create_experiment("by-hand")
+    client.create_experiment("by-hand", tags={"icd.uid": "f00d"})
     search.remove("by-hand", root=root)
     assert client.get_experiment_by_name("by-hand") is not None
     usual(root)

@@ -3,6 +3,8 @@
 import sqlite3
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from icd.doctor.services import check_tracking
 from icd.errors import SetupError
 from icd.search.tracking import experiment
 from icd.search.tracking.experiment import Experiment
-from icd.search.tracking.mlflow_client import check_server, own_experiment
+from icd.search.tracking.mlflow_client import check_server
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG
 from icd.search.tracking.run_view import SUMMARY, Row, RunView
 from icd.search.tracking.sweep_views import ask_for_summary, follow
@@ -149,22 +151,15 @@ def test_files_are_uploaded_once_but_those_of_the_sweep_anew(sweep: Path, databa
     assert (kept.read_text(), anew.read_text()) == ("first", "second")
 
 
-def test_what_mlflow_refuses_is_left_out_alone_and_said_once(
-    sweep: Path, database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_mlflow_refuses_is_left_out_alone_and_said_once(sweep: Path, database: Path) -> None:
     bad = [Row(step, START_MS + step, {"a//b": 1.0, "val/top1": 50.0}) for step in (1, 2, 3)]
     said: list[str] = []
     assert send(sweep, sqlite(database), [replace(ended(0), rows=bad), ended(1)], said) == 0
-    monkeypatch.setattr(experiment, "name_is_taken", lambda name: True)  # MLflow itself refuses then
-    assert send(sweep, sqlite(database), [replace(ended(2), rows=bad)], said) == 0
     holds = Held(database)
-    holds.check_once(3, 3)
+    holds.check_once(2, 3)
     assert "a//b" not in {name for _, name, *_ in holds.metrics}
-    assert [line.partition(",")[0] for line in said] == [
-        "WARNING: MLflow refused data of run 0000",
-        "WARNING: MLflow refused data of run 0002",
-    ]
-    assert all("a//b" in line for line in said)
+    assert len(said) == 1
+    assert said[0].startswith("WARNING: MLflow refused data of run 0000, which is left out: a//b=1.0: ")
 
 
 def test_a_deleted_experiment_is_said_once_and_loses_nothing(sweep: Path, database: Path) -> None:
@@ -208,7 +203,14 @@ def answering(status: int) -> Iterator[str]:
 
         def log_message(self, *words: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with serving(Refusing) as uri:
+        yield uri
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Give the address at which a handler answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -254,9 +256,6 @@ def test_another_sweep_of_the_name_has_an_experiment_of_its_own(
 ) -> None:
     """That of one that was removed, or of another root."""
     client = MlflowClient(sqlite(database))
-    client.delete_experiment(client.create_experiment("mine"))  # by hand, empty: no sweep's
-    assert own_experiment(client, "mine", UID) is None
-    client.create_experiment("sweep")  # by hand: whose sweep comes first has it
     for number in (0, 1):
         assert send(sweep, sqlite(database), [ended(number)]) == 0
         assert send(sweep, sqlite(database), [ended(number)], uid="0123456789") == 0
@@ -265,9 +264,7 @@ def test_another_sweep_of_the_name_has_an_experiment_of_its_own(
     for identity, uid in zip((found["sweep"], found["sweep (012345)"]), (UID, "0123456789"), strict=True):
         runs = client.search_runs([identity])
         assert {run.data.tags["icd.trial"] for run in runs} == {f"{uid}/0000", f"{uid}/0001"}
-    assert caplog.text.count("is another sweep's; the runs of this one go to 'sweep (012345)'") == 1
-    client.delete_experiment_tag(found["sweep"], "icd.uid")  # as an earlier version of icd made it
-    assert [getattr(own_experiment(client, "sweep", uid), "name", None) for uid in (UID, "else")] == ["sweep", None]
+    assert caplog.text.count("is not this sweep's, whose runs go to 'sweep (012345)'") == 1
     client.delete_experiment(found["sweep"])
     with pytest.raises(SetupError, match="was deleted"):
         Experiment(sweep, sqlite(database), "sweep", UID, lambda *_: None).known_run("0000")
@@ -370,3 +367,45 @@ def test_the_doctor_tries_a_server_and_cleans_up(server: Server) -> None:
             ).fetchone()
         connection.close()
         assert (kept, lost) == ([("deleted",)], (runs,))
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Passes requests on to an MLflow server, and answers 400 in plain text to those that hold a word."""
+
+    behind = ""
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if b"forbidden" in content:
+            self.send_error(400)
+            return
+        request = urllib.request.Request(self.behind + self.path, content or None, method=self.command)
+        request.add_header("Content-Type", "application/json")
+        try:
+            answer = urllib.request.urlopen(request, timeout=60)
+        except urllib.error.HTTPError as error:  # MLflow's own no
+            answer = error
+        with answer:
+            self.send_response(answer.status)
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    do_GET = do_POST
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_what_a_proxy_refuses_is_said_once_and_stops_no_other_run(server: Server, sweep: Path) -> None:
+    tagged, named = replace(ended(0), tags={"reason": "forbidden"}), replace(ended(1), name="forbidden")
+    row_refused = replace(ended(2), rows=[replace(row(2, 1), metrics={"forbidden": 1.0, "val/top1": 5.0})])
+    said: list[str] = []
+    with serving(type("Behind", (Proxy,), {"behind": server.uri})) as uri:
+        assert send(sweep, uri, [tagged, named, row_refused, ended(3)], said, uid="bad") == 1, "one has no run"
+    assert [line.partition(": 'API")[0] for line in said] == [
+        f"WARNING: MLflow refused data of run {run}, which is left out: {what}"
+        for run, what in (("0000", "reason=forbidden"), ("0001", "the run"), ("0002", "forbidden=1.0"))
+    ]
+    holds = Held(server.database, uid="bad")
+    assert holds.status == dict.fromkeys(("0000", "0002", "0003"), "FINISHED")
+    assert [step for run, name, step, *_ in holds.metrics if (run, name) == ("0003", "val/top1")] == [1, 2, 3]
+    assert [value for run, name, _, value, _ in holds.metrics if (run, name) == ("0002", "val/top1")] == [5.0]

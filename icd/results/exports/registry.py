@@ -97,8 +97,7 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
     Raises:
         SetupError: If MLflow cannot be reached or refuses.
     """
-    # No run is brought to a view here, so nothing is refused.
-    store = Experiment(folder, uri, experiment, uid, lambda run, what, why: None)
+    store = Experiment(folder, uri, experiment, uid, _refuse)
     try:
         return _register(store, trial, version)
     except Exception as error:
@@ -108,6 +107,10 @@ def register(uri: str, folder: Path, experiment: str, uid: str, trial: int, vers
             f"{version.files[0].parent} is written, but not registered at {without_password(uri)}: {advice(error)}; "
             "the same command with --force tries again"
         ) from error
+
+
+def _refuse(key: str, what: str, reason: str) -> None:
+    raise SetupError(f"MLflow refuses {what} of run {key}: {reason}")
 
 
 def _register(store: Experiment, trial: int, version: Version) -> Registered:
@@ -161,7 +164,8 @@ def _example(values: Iterable[Any]) -> dict[str, Any]:
 def _own_run(store: Experiment, trial: int) -> str:
     """Make a run that holds the files where MLflow never heard of the trial."""
     now = int(1000 * time.time())
-    view = RunView(key=f"export-{trial:04d}", name=f"export of trial {trial}", start_ms=now, tags={STAGE_TAG: "export"})
-    run_id = store.run_id(view)
-    store.client.set_terminated(run_id, "FINISHED", now)
-    return run_id
+    key, tags = f"export-{trial:04d}", {STAGE_TAG: "export"}
+    store.reconcile(
+        RunView(key=key, name=f"export of trial {trial}", start_ms=now, tags=tags, mark="export", end_ms=now)
+    )
+    return store.known_run(key) or ""

@@ -23,15 +23,15 @@ from icd.search.core.records import Stage
 from icd.search.core.trial_request import TrialRequest, read_request
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import REPORT_NAME, sweep_folder
-from icd.storage.bucket import Bucket, Stored, bucket_of, place
-from icd.storage.durable import write_durably
+from icd.storage.bucket import Bucket, Stored, bucket_of
+from icd.storage.durable import place, write_durably
 from icd.training import STUDENT
 
 _INDEX_NAME = ".copied.json"  # in a trial's folder: whose files they are, and how they were listed
 _AT_A_TIME = 16  # objects that are read side by side
 _LOOK_EVERY_S = 5.0  # at what is asked in a bucket
 _TRY = "try"
-_MADE = (REPORT_NAME, "confirmation.json")
+MADE = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
 
 
 @dataclass(slots=True)
@@ -158,13 +158,19 @@ class SweepFiles:
                 "ICD_STORAGE_URL to the one it was begun with, choose another --name or --root, or remove them by hand"
             )
 
-    def fetch_made(self) -> None:
-        """Bring what the last driver made of the sweep, in place of what an earlier one has left on this machine."""
-        for name in _MADE:
-            if self.bucket is not None and not self.bucket.download(f"{self.prefix}/{name}", self.folder / name):
-                (self.folder / name).unlink(missing_ok=True)  # of a sweep of this name that was removed
+    def fetch_made(self, uid: str) -> None:
+        """Bring what the last driver of a study made, in place of what an earlier one has left on this machine.
 
-    def publish(self, made: Collection[str] = _MADE) -> None:
+        What names the study's ``uid`` and is not in the bucket could not be published and stays; anything else is of a
+        sweep of this name that was removed.
+        """
+        for name, path in ((name, self.folder / name) for name in MADE):
+            if self.bucket is None or self.bucket.download(f"{self.prefix}/{name}", path) or not path.exists():
+                continue
+            if not uid or uid.encode() not in path.read_bytes():
+                path.unlink()
+
+    def publish(self, made: Collection[str] = MADE) -> None:
         """Send what was made of the sweep: a driver's report and what it confirmed, or what is named."""
         if self.bucket is not None:
             for name in filter(lambda name: (self.folder / name).exists(), made):

@@ -17,7 +17,6 @@ from icd.search.tracking.mlflow_client import (
     ALL,
     GONE,
     TRIAL_TAG,
-    UID_TAG,
     connect,
     is_poison,
     make_experiment,
@@ -25,7 +24,7 @@ from icd.search.tracking.mlflow_client import (
 )
 from icd.search.tracking.mlflow_file import ARTIFACTS
 from icd.search.tracking.mlflow_pages import NOTE_TAG, VIEW_TAG, note_text, view_value
-from icd.search.tracking.run_view import SUMMARY, Row, RunView, name_is_taken
+from icd.search.tracking.run_view import SUMMARY, Row, RunView
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,11 +98,6 @@ class Experiment:
         found = self._find(key)
         return found.id if found is not None and found.active else None
 
-    def run_id(self, view: RunView) -> str:
-        """Give the id of a run, which is made where there is none."""
-        self._open()
-        return self._run(view).id
-
     def _bring(self, view: RunView, run: _Run) -> None:
         self._send_params(view, run)
         self._send_tags(view.key, run, view.tags)
@@ -123,13 +117,11 @@ class Experiment:
         """Find the experiment, or make it, and ask which of its runs need nothing more."""
         if self.id:
             return
-        found = own_experiment(self.client, self.name, self.uid)
+        found = own_experiment(self.client, self.uid)
         if found is None:
             place = _artifact_location(self.uri, self.uid, self.folder)
             found = make_experiment(self.client, self.name, self.uid, place)
         _refuse_deleted(found)
-        if UID_TAG not in found.tags:
-            self.client.set_experiment_tag(found.experiment_id, UID_TAG, self.uid)
         self.id, self._tags = found.experiment_id, dict(found.tags)
         self._runs.clear()
         self._marks = self._stored_marks()
@@ -162,8 +154,10 @@ class Experiment:
             found = self._find(view.key)
             if found is None:
                 _refuse_deleted(self.client.get_experiment(self.id))
-                tags = {**_short(view.tags), TRIAL_TAG: f"{self.uid}/{view.key}"}
-                self.client.create_run(self.id, start_time=view.start_ms, tags=tags, run_name=view.name)
+                tags = {TRIAL_TAG: f"{self.uid}/{view.key}"}  # alone: what may be refused comes later
+                create = partial(self.client.create_run, self.id, view.start_ms, tags, view.name)
+                if not self._try(view.key, "the run", create):
+                    raise ValueError("MLflow makes no run")
                 found = self._find(view.key)
             if found is None:
                 raise OSError(f"MLflow does not show run {view.key} yet, which it has just made")
@@ -222,37 +216,34 @@ class Experiment:
     def _send_tags(self, key: str, run: _Run, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        new = {name: value for name, value in _short(tags).items() if run.tags.get(name) != value}
+        short = {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
+        new = {name: value for name, value in short.items() if run.tags.get(name) != value}
         self._log(key, run, "tags", [RunTag(*tag) for tag in new.items()])
         run.tags.update(new)
 
     def _log(self, key: str, run: _Run, kind: str, entities: Sequence[Any]) -> None:
-        """Send values of one kind together; where MLflow refuses some, each alone, so that only those are left out."""
+        """Send values of one kind together; by halves where MLflow refuses some, so that only those are left out."""
+        entities = [entity for entity in entities if entity.key not in run.refused]
         most = _MOST_METRICS if kind == "metrics" else _MOST_PARAMS
-        for first in range(0, len(entities), most):
-            part = [entity for entity in entities[first : first + most] if self._takes(key, run, entity.key)]
-            what = f"{part[0].key}={part[0].value}" if len(part) == 1 else ""
-            send = partial(self.client.log_batch, run.id, **{kind: part}, synchronous=True)
-            if part and not self._try(key, what, send):
-                run.refused |= {entity.key for entity in part if what}
-                for entity in () if what else part:
-                    self._log(key, run, kind, [entity])
-
-    def _takes(self, key: str, run: _Run, name: str) -> bool:
-        """Whether MLflow takes a name; one that it does not take is told once, and never part of a request."""
-        if name not in run.refused and not name_is_taken(name):
-            run.refused.add(name)
-            self.refuse(key, name, "a name must have letters, digits and -_. :/ only, at most 250, and be no path")
-        return name not in run.refused
+        what = f"{entities[0].key}={entities[0].value}" if len(entities) == 1 else ""
+        send = partial(self.client.log_batch, run.id, **{kind: entities}, synchronous=True)
+        if not entities or (len(entities) <= most and self._try(key, what, send)):
+            return
+        if what:
+            run.refused.add(entities[0].key)
+            return
+        half = len(entities) // 2
+        for part in (entities[:half], entities[half:]):
+            self._log(key, run, kind, part)
 
     def _try(self, key: str, what: str, call: Callable[[], object]) -> bool:
-        """Ask MLflow for something; False where it refuses that for good, which is told with what it was."""
+        """Ask MLflow for something; False where that is refused for good, which is told with what it was."""
         try:
             call()
         except Exception as error:
-            if not is_poison(error):
+            if not is_poison(error, reached=True):
                 raise
-            _refuse_deleted(self.client.get_experiment(self.id))  # meanwhile, and all its runs with it
+            _refuse_deleted(self.client.get_experiment(self.id))  # it is reached, and was not deleted meanwhile
             if what:
                 self.refuse(key, what, str(error))
             return False
@@ -277,10 +268,6 @@ def _refuse_deleted(experiment: Any) -> None:
             f"experiment {experiment.name!r} was deleted; restore it (mlflow experiments restore "
             f"-x {experiment.experiment_id}) or delete it for good (mlflow gc)"
         )
-
-
-def _short(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: str(value)[:_TAG_LENGTH] for name, value in tags.items()}
 
 
 def _artifact_location(uri: str, uid: str, folder: Path) -> str | None:

@@ -29,7 +29,8 @@ _ENVIRONMENT = {
 _POISON = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 _SHUT = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 GONE = "RESOURCE_DOES_NOT_EXIST"
-_FOREIGN = "Response body: "  # MLflow's words where a status comes without its JSON: a proxy's, or another program's
+# MLflow's words where a status comes without its JSON: a proxy's, or another program's
+_FOREIGN = re.compile(r"failed with error code (\d+) .*Response body: ")
 _SCHEMA = "database schema"  # MLflow's words: Detected out-of-date database schema (found version ...)
 
 
@@ -89,31 +90,21 @@ def uid_filter(uid: str) -> str:
     return f"tags.`{UID_TAG}` = '{uid}'"
 
 
-def own_experiment(client: "MlflowClient", name: str, uid: str) -> Any:
-    """Give a sweep's experiment, a deleted one only where no other is; None where it has none.
-
-    One of its name without a tag is its own if it has its runs, or none and was not deleted.
-    """
+def own_experiment(client: "MlflowClient", uid: str) -> Any:
+    """Give a sweep's experiment, a deleted one only where no other is; None where it has none."""
     found = client.search_experiments(view_type=ALL, filter_string=uid_filter(uid))
-    if found:
-        return min(found, key=lambda item: item.lifecycle_stage != "active")
-    named = client.get_experiment_by_name(name)
-    if named is None or UID_TAG in named.tags:
-        return None
-    queries = (f"tags.`{TRIAL_TAG}` LIKE '{uid}/%'", "")
-    ours, runs = (client.search_runs([named.experiment_id], query, ALL, max_results=1) for query in queries)
-    return named if ours or not (runs or named.lifecycle_stage != "active") else None
+    return min(found, key=lambda item: item.lifecycle_stage != "active", default=None)
 
 
 def make_experiment(client: "MlflowClient", name: str, uid: str, place: str | None) -> Any:
-    """Make a sweep's experiment; where another sweep has one of the name, the uid is part of its own.
+    """Make a sweep's experiment; where another one has the name, the uid is part of its own.
 
     Files of its runs lie at ``place``; None leaves that to the server.
     """
     own = name
     if client.get_experiment_by_name(name) is not None:
         own = f"{name} ({uid[:6]})"
-        logger.warning("experiment %r of MLflow is another sweep's; the runs of this one go to %r", name, own)
+        logger.warning("experiment %r of MLflow is not this sweep's, whose runs go to %r", name, own)
     return client.get_experiment(client.create_experiment(own, place, tags={UID_TAG: uid}))
 
 
@@ -140,12 +131,19 @@ def advice(error: Exception) -> str:
     return text
 
 
-def is_poison(error: Exception) -> bool:
-    """Whether trying again is useless: the server understood and refused, or mlflow broke on our data."""
+def is_poison(error: Exception, *, reached: bool = False) -> bool:
+    """Whether trying again is useless: the server understood and refused, or mlflow broke on our data.
+
+    What comes without MLflow's JSON is a proxy's word, which counts only where MLflow is ``reached`` else.
+    """
     if isinstance(error, OSError | json.JSONDecodeError):  # requests' errors are OSErrors
-        status = getattr(getattr(error, "response", None), "status_code", 0)
-        return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
-    code = getattr(error, "error_code", None)
-    if code:
-        return code in _POISON and _FOREIGN not in str(error)
+        return _is_final(getattr(getattr(error, "response", None), "status_code", 0))
+    if foreign := _FOREIGN.search(str(error)):
+        return reached and _is_final(int(foreign[1]))
+    if code := getattr(error, "error_code", None):
+        return code in _POISON
     return isinstance(error, TypeError | ValueError | KeyError | AttributeError)
+
+
+def _is_final(status: int) -> bool:
+    return 400 <= status < 500 and status not in (401, 403, 404, 408, 429)

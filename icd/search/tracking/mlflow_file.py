@@ -51,18 +51,13 @@ def _mend(path: Path) -> None:
         old = {match["folder"] for match in matches if match}
         with database:
             for folder in old:
-                if not _same_place(folder, path.parent / ARTIFACTS):
-                    _move(database, folder, (path.parent / ARTIFACTS).as_uri())
+                if _same_place(folder, path.parent / ARTIFACTS):
+                    continue
+                moved = (f"{folder}/", f"{(path.parent / ARTIFACTS).as_uri()}/")
+                for table, column in _ADDRESSES:
+                    database.execute(f"update {table} set {column} = replace({column}, ?, ?)", moved)
 
 
 def _same_place(uri: str, folder: Path) -> bool:
     place = Path(unquote(urlsplit(uri).path))
     return place == folder or (place.exists() and folder.exists() and place.samefile(folder))
-
-
-def _move(database: sqlite3.Connection, old: str, new: str) -> None:
-    for table, column in _ADDRESSES:
-        database.execute(
-            f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
-            (new, len(old) + 1, len(old) + 1, f"{old}/"),
-        )

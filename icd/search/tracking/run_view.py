@@ -1,12 +1,9 @@
 """What one run of MLflow should hold, as plain values: ``experiment`` brings MLflow to it."""
 
-import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 SUMMARY = "summary"  # key of the run that stands for the whole sweep
-_NAME = re.compile(r"[\w\-. :/]{1,250}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +39,3 @@ class RunView:
 def trial_key(number: int) -> str:
     """Give the key of a trial's run."""
     return f"{number:04d}"
-
-
-def name_is_taken(name: str) -> bool:
-    """Whether MLflow takes a name of a metric, parameter or tag.
-
-    It has letters, digits and ``-_. :/`` only, at most 250, and is no path that climbs or repeats a slash.
-    """
-    normal = posixpath.normpath(name) == name and not name.startswith(("..", "/")) and name != "."
-    return normal and _NAME.fullmatch(name) is not None

@@ -1,6 +1,5 @@
 """MLflow and optuna-dashboard as servers on this machine, each for as long as a block lasts."""
 
-import errno
 import os
 import signal
 import socket
@@ -9,8 +8,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,19 +47,14 @@ def free_port(asked: int | None = None) -> int:
         try:
             probe.bind((_HOST, asked or 0))
         except OSError as error:
-            reason = "somebody uses it" if error.errno == errno.EADDRINUSE else error.strerror
-            raise SetupError(
-                f"port {asked} cannot be served on: {reason}; choose another, or leave it out for a free one"
-            ) from error
+            told = f"port {asked} cannot be served on: {error.strerror}; choose another, or leave it out for a free one"
+            raise SetupError(told) from error
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
+def mlflow_server(root: Path, uri: str, port: int) -> AbstractContextManager[Server]:
     """Serve MLflow from its store while the block lasts; an address that can never work is refused."""
     refuse_address(uri)
-    log = _log(root / "ui-mlflow.log")  # before anything else is written there
-    ready(uri)
     hosts = f"localhost:{port},{_HOST}:{port}"  # compared with the whole Host header, port included
     words = ["-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     environment = {
@@ -70,33 +64,33 @@ def mlflow_server(root: Path, uri: str, port: int) -> Iterator[Server]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    with _running([sys.executable, *words], environment, log) as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/health", log)
+    return _running(words, environment, port, "/health", root / "ui-mlflow.log", lambda: ready(uri))
 
 
-@contextmanager
-def dashboard_server(root: Path, port: int) -> Iterator[Server]:
+def dashboard_server(root: Path, port: int) -> AbstractContextManager[Server]:
     """Serve optuna-dashboard while the block lasts."""
-    words = [sys.executable, "-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
-    log = _log(root / "ui-dashboard.log")
-    with _running(words, {"ICD_UI_STORAGE": storage_url(root)}, log) as process:
-        yield Server(process, f"http://{_HOST}:{port}", "/", log)
-
-
-def _log(path: Path) -> Path:
-    try:
-        path.write_bytes(b"")
-    except OSError as error:
-        raise SetupError(f"{path} cannot be written: {error.strerror}; choose --root") from error
-    return path
+    words = ["-W", "ignore", "-c", _DASHBOARD, _HOST, str(port)]
+    return _running(words, {"ICD_UI_STORAGE": storage_url(root)}, port, "/", root / "ui-dashboard.log")
 
 
 @contextmanager
-def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server with its children in a session of its own, and end all of them."""
-    with log.open("wb") as file:
+def _running(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    health: str,
+    log: Path,
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[Server]:
+    """Run a server with its children in a session of its own, once its log can be written, and end all of them."""
+    try:
+        file = log.open("wb")
+    except OSError as error:
+        raise SetupError(f"{log} cannot be written: {error.strerror}; choose --root") from error
+    with file:
+        prepare()
         process = subprocess.Popen(
-            words,
+            [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -104,17 +98,13 @@ def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) ->
             start_new_session=True,
         )
     try:
-        yield process
+        yield Server(process, f"http://{_HOST}:{port}", health, log)
     finally:
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, number)
-            process.wait(_GRACE_S)
-    process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(_GRACE_S)
+        process.wait()
 
 
 def answers(server: Server, over: threading.Event) -> bool:

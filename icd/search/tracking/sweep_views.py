@@ -21,7 +21,7 @@ from icd.search.core.dead_terms import noted_terms
 from icd.search.core.pair_runs import epochs_before
 from icd.search.core.records import Stage, TrialRecord, best, interrupted
 from icd.search.study.ledger import Ledger
-from icd.search.study.sweep_index import REPORT_NAME
+from icd.search.study.sweep_files import MADE
 from icd.search.suggest.search_source import REFUSED
 from icd.search.suggest.search_space import SearchSpace
 from icd.search.tracking.run_view import SUMMARY, Row, RunView, trial_key
@@ -32,7 +32,6 @@ STAGE_TAG = "icd.stage"  # what a run of MLflow is: ``trial``, ``sweep``, ``arm`
 ARMS = "arms/"  # begins the names of the study's attributes that hold what confirmations and ablations found
 _FILES = ("config.yaml", "metrics.jsonl", "result.json", "grams.npz")
 _MEASURED: Mapping[Stage, str] = {"confirm": "test/top1", "race": "val/top1", "ablate": "val/top1"}
-_FOUND = (REPORT_NAME, "confirmation.json")  # files of the whole sweep
 
 
 class SweepViews:
@@ -152,7 +151,7 @@ class SweepViews:
         if found := self._confirmed():
             tags |= {"confirmed": str(found["statement"]), "winner": str(found["winner"])}
         totals = Row(len(records), end_ms, self._counts(records, top))  # --retry-failed adds records, and ends none
-        files = [name for name in _FOUND if (self.folder / name).exists()]
+        files = [name for name in MADE if (self.folder / name).exists()]
         mark = _digest(tags, totals.metrics, [(self.folder / name).read_bytes() for name in files])
         return replace(view, tags=tags, totals=totals, artifacts=files, mark=mark, end_ms=end_ms)
 
@@ -205,11 +204,12 @@ class SweepViews:
 
 
 def follow(tracker: Tracker, views: SweepViews, ledger: Ledger, *, driven: bool) -> None:
-    """Ask for every trial that the study has; MLflow is sent what it lacks of them."""
+    """Ask for every trial that the study has, and for the sweep as it stands; MLflow is sent what it lacks of them."""
     for stage in get_args(Stage):
         records = ledger.records(stage)
         for record in records if driven else interrupted(records):
             ask_for_trial(tracker, views, record)
+    ask_for_summary(tracker, views, ledger, driven=driven)
 
 
 def ask_for_trial(tracker: Tracker, views: SweepViews, record: TrialRecord) -> None:

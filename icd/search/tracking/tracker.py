@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from icd.errors import shorten
+from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.mlflow_client import advice, is_poison, refuses
 from icd.search.tracking.mlflow_pages import without_password
 from icd.search.tracking.run_view import Row, RunView
@@ -24,16 +24,6 @@ logger = logging.getLogger(__name__)
 _GATHER_S, _FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0, 30.0
 
 Announce = Callable[[str], None]
-
-
-class Runs(Protocol):
-    """Where runs are brought to; ``Experiment`` is the one that is not a test's."""
-
-    uri: str
-
-    def sent(self, key: str, mark: str) -> bool: ...
-
-    def reconcile(self, view: RunView) -> None: ...
 
 
 @dataclass(slots=True)
@@ -94,7 +84,7 @@ class Tracker:
 
     # The thread
 
-    def start(self, runs: Runs) -> None:
+    def start(self, runs: Experiment) -> None:
         """Begin to send."""
         self._thread = threading.Thread(target=self._work, args=(runs,), name="icd-tracker", daemon=True)
         self._thread.start()
@@ -120,7 +110,7 @@ class Tracker:
             self._warned.add(key)
             self._say(f"WARNING: MLflow refused data of run {key}, which is left out: {what}: {shorten(reason, 300)}")
 
-    def _work(self, runs: Runs) -> None:
+    def _work(self, runs: Experiment) -> None:
         wait = _FIRST_WAIT / 2
         while time.monotonic() < self._deadline:
             with self._lock:
@@ -153,7 +143,7 @@ class Tracker:
                 self._complained = False
                 self._say(f"tracking flows again ({self.pending()} runs left)")
 
-    def _send(self, runs: Runs, key: str) -> None:
+    def _send(self, runs: Experiment, key: str) -> None:
         """Send a run; what is asked for meanwhile is sent next, and what failed is tried again after the others."""
         with self._lock:
             wanted = self._wanted[key]

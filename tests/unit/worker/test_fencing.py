@@ -222,22 +222,32 @@ def test_a_stop_reaches_a_driver_elsewhere(first: Machine, second: Machine) -> N
 
 
 def test_an_old_report_does_not_replace_a_newer_one(first: Machine, second: Machine) -> None:
-    for machine, word in ((first, "old"), (second, "new")):
+    for machine, word in ((first, "old"), (second, "new of f00d")):
         files = machine.shelf()
-        files.fetch_made()
+        files.fetch_made("f00d")
         files.folder.mkdir(parents=True, exist_ok=True)
         (files.folder / "confirmation.json").write_text(word)
         files.publish()
     files = first.shelf()  # goes on where the other one ended
-    files.fetch_made()
+    files.fetch_made("f00d")
     files.publish()
-    assert (files.folder / "confirmation.json").read_text() == "new"
+    assert (files.folder / "confirmation.json").read_text() == "new of f00d"
     bucket = Bucket(files.bucket.url if files.bucket else "")
-    assert bucket.read("sweeps/x/confirmation.json") == b"new"
+    assert bucket.read("sweeps/x/confirmation.json") == b"new of f00d"
     bucket.forget("sweeps/x/confirmation.json")  # the sweep is removed elsewhere, and a new one has its name
-    files.fetch_made()
+    files.fetch_made("beef")
     files.publish()
     assert bucket.read("sweeps/x/confirmation.json") is None
+
+
+@pytest.mark.parametrize(("uid", "kept"), [("f00d", True), ("beef", False), ("", False)])
+def test_what_could_not_be_published_stays_for_the_study_that_made_it(first: Machine, uid: str, kept: bool) -> None:
+    files = first.shelf()
+    files.folder.mkdir(parents=True)
+    (files.folder / "confirmation.json").write_text('{"uid": "f00d"}')
+    files.fetch_made(uid)
+    files.publish()
+    assert (Bucket(files.bucket.url if files.bucket else "").read("sweeps/x/confirmation.json") is not None) == kept
 
 
 def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, second: Machine) -> None:

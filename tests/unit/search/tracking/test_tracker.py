@@ -9,17 +9,17 @@ import pytest
 
 from icd.errors import SetupError
 from icd.search.tracking import tracker as module
+from icd.search.tracking.experiment import Experiment
 from icd.search.tracking.run_view import RunView
 from icd.search.tracking.tracker import Tracker
 from tests.tracking import ask, begun, ended, row
 
 
-class Runs:
+class Runs(Experiment):
     """Stands where MLflow is: keeps views, and raises what it is told to."""
 
-    uri = "http://me:secret@server"
-
     def __init__(self) -> None:
+        self.uri = "http://me:secret@server"
         self.views: list[RunView] = []
         self.marks: dict[str, str] = {}
         self.errors: list[Exception] = []
