@@ -172,7 +172,7 @@ class _Runs:
             stop=self._stop(),
             engine=context.engine,
         )
-        split = self.inputs.split(config, folders, self.device)
+        split = self.inputs.split(config, folders, execution)
         teacher = self.inputs.teacher(config, split, folders, execution)
         claim(folder, config, resume=True)
         # The driver may have died between our last epoch and its ledger: say the last stored one again.

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import replace
-
-import torch
+from functools import partial
 
 from icd.config.trial import TrialConfig
+from icd.data.images import telling
 from icd.data.split import Split, for_trial
 from icd.errors import StateError
 from icd.models import Network
@@ -21,13 +21,15 @@ class SharedInputs:
         self._split: tuple[str, Split] | None = None
         self._teacher: tuple[str, Network] | None = None
 
-    def split(self, config: TrialConfig, folders: TrialFolders, device: torch.device) -> Split:
+    def split(self, config: TrialConfig, folders: TrialFolders, execution: Execution) -> Split:
         """Give a configuration's images; those to train on lie on the device."""
         wanted = json.dumps(config.to_data()["data"], sort_keys=True)
         if self._split is None or self._split[0] != wanted:
             data = config.data
-            split = for_trial(read_data(config, folders)[1], data.train_on, data.measure_on, "a sweep's trials")
-            self._split = (wanted, replace(split, train=split.train.to(device)))
+            with telling(partial(execution.progress, 0, 0, 1)):
+                read = read_data(config, folders)[1]
+                split = for_trial(read, data.train_on, data.measure_on, "a sweep's trials")
+            self._split = (wanted, replace(split, train=split.train.to(execution.device)))
         return self._split[1]
 
     def teacher(self, config: TrialConfig, split: Split, folders: TrialFolders, execution: Execution) -> Network | None:

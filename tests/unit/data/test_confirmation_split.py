@@ -139,10 +139,10 @@ def config(**data: str) -> Any:
 
 def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> None:
     bench, places = SharedInputs(), TrialFolders(root=tmp_path)
-    searching = bench.split(config(), places, torch.device("cpu"))
-    assert bench.split(config(), places, torch.device("cpu")) is searching
-    confirming = bench.split(config(train_on="train+val", measure_on="test"), places, torch.device("cpu"))
-    again = bench.split(config(), places, torch.device("cpu"))
+    searching = bench.split(config(), places, Execution())
+    assert bench.split(config(), places, Execution()) is searching
+    confirming = bench.split(config(train_on="train+val", measure_on="test"), places, Execution())
+    again = bench.split(config(), places, Execution())
     assert (len(searching.train), len(searching.val)) == (300, 100)
     assert (len(confirming.train), len(confirming.val)) == (400, 100)
     assert again.val.digest == searching.val.digest != confirming.val.digest
@@ -156,7 +156,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
     bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     asked = config(train_on="train+val", measure_on="test")
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
-    split = bench.split(asked, places, torch.device("cpu"))
+    split = bench.split(asked, places, Execution())
     with pytest.raises(StateError, match="no teacher is trained on what a confirmation trains on"):
         bench.teacher(asked, split, places, Execution())
     assert not places.teachers.folder.exists()
@@ -191,5 +191,5 @@ def test_caches_are_of_what_is_trained_on(tmp_path: Path) -> None:
         (spec,) = plan_cache([asked], split, "stream", folder=tmp_path).specs
         return spec.digest()
 
-    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), torch.device("cpu"))
+    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), Execution())
     assert cache() == cache(measure_on="test") != cache(train_on="train+val", measure_on="test")

@@ -1,11 +1,21 @@
 """The matrices that a report draws are those that the cluster term compares."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
+from icd.config.read_trial import read_trial
+from icd.config.yaml import Document
 from icd.losses.cells import cell_logits, cluster_loss
 from icd.models import build_model
-from icd.worker.grams import gram_matrices
+from icd.training.kernels import kernels
+from icd.worker import grams
+from icd.worker.gram_file import GRAMS_NAME
+from icd.worker.grams import gram_matrices, keep_grams
+from tests.tiny import images, training
 
 
 def test_gram_matrices_are_what_the_cluster_term_compares() -> None:
@@ -23,3 +33,32 @@ def test_gram_matrices_are_what_the_cluster_term_compares() -> None:
     ]
     expected = cluster_loss(cells[0], cells[1], (1, 2, 4), (1, 1, 1), temperature=0.5)
     torch.testing.assert_close(torch.as_tensor(divergence), expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp32", "bf16"])
+def test_a_report_draws_what_no_precision_has_rounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    flags = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
+    for owner, name in flags:
+        monkeypatch.setattr(owner, name, True)  # as a training in TF32 has them
+
+    def as_on_a_gpu(device: torch.device, asked: str) -> Any:
+        return kernels(torch.device("cuda"), asked)
+
+    seen = list[tuple[bool, ...]]()
+
+    def looking(*given: Any) -> Any:
+        seen.append(tuple(getattr(owner, name) for owner, name in flags))
+        return gram_matrices(*given)
+
+    monkeypatch.setattr(grams, "kernels", as_on_a_gpu)
+    monkeypatch.setattr(grams, "gram_matrices", looking)
+    settings = {**training(1), "precision": precision}
+    document = {"data": "digits100", "teacher": "resnet8", "student": "resnet8", "method": "iCD-KD"}
+    config = read_trial(Document({**document, "training": settings}, "trial"))
+    networks = [build_model("resnet8", num_classes=10) for _ in ("student", "teacher")]
+    keep_grams(tmp_path, config, images(), *networks, torch.device("cpu"))
+    assert (tmp_path / GRAMS_NAME).exists()
+    assert seen == [(False, False)] * 3
+    assert all(getattr(owner, name) for owner, name in flags), "put back"
