@@ -118,7 +118,7 @@ def _training() -> AttemptFunction:
 def _inputs(run: AttemptFunction | None) -> object:
     """Give what this process keeps for its trials; stand-ins for training need nothing of it."""
     if run is None and not _SHARED:
-        from icd.worker.shared_inputs import SharedInputs
+        from icd.worker.trial_inputs import SharedInputs
 
         _SHARED.append(SharedInputs())
     return _SHARED[0] if _SHARED else None

@@ -29,9 +29,8 @@ from icd.worker.attempt_storage import check_newest, working_copy
 from icd.worker.gpus import limit_memory, training_device
 from icd.worker.grams import keep_grams
 from icd.worker.preemption import NOTICE, PreemptionNotice
-from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_folder import claim, continue_trial, take_up
-from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
+from icd.worker.trial_inputs import SharedInputs, TrialFolders, open_teacher_cache
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from icd.models import Network
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext
 from icd.training import checkpoints, loop
 from icd.worker import run_trial
-from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_inputs import SharedInputs
 from icd.worker.trial_metrics import stored_rows
 from tests.tiny import views, write_images
 

@@ -22,8 +22,7 @@ from icd.teacher.cache import plan_cache
 from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
 from icd.worker.run_trial import train_attempt
-from icd.worker.shared_inputs import SharedInputs
-from icd.worker.trial_inputs import TrialFolders
+from icd.worker.trial_inputs import SharedInputs, TrialFolders
 from tests.data_contract import save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -164,7 +163,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
 
 def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's weights are not in the store and never trained here, so a confirmation may use them."""
-    from icd.worker import shared_inputs as bench
+    from icd.worker import trial_inputs as bench
 
     asked = config(train_on="train+val", measure_on="test")
     teacher = dataclasses.replace(asked.teacher, weights="pretrained", training=None, digest="e" * 64)

@@ -17,8 +17,7 @@ from icd.search.core.attempts import Attempt, EpochReport, RunContext
 from icd.search.core.preparation import PreflightRequest
 from icd.worker.preflight import run_preflight
 from icd.worker.run_trial import train_attempt
-from icd.worker.shared_inputs import SharedInputs
-from icd.worker.trial_inputs import TrialFolders, read_data
+from icd.worker.trial_inputs import SharedInputs, TrialFolders, read_data
 from tests.data_contract import make_cub
 
 TRIAL: dict[str, Any] = {
