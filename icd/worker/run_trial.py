@@ -39,21 +39,24 @@ Send = Callable[[EpochReport], bool]
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 
 
+INPUTS = SharedInputs()  # of this process
+
+
 def train_attempt(
     attempt: Attempt,
-    inputs: SharedInputs,
     send: Send,
     *,
     progress: Callable[[int, int, int], None],
+    inputs: SharedInputs = INPUTS,
     notice: PreemptionNotice = NOTICE,
 ) -> AttemptResult:
     """Run one attempt to its end; every fault becomes an ``AttemptResult``.
 
     Args:
         attempt: What to do.
-        inputs: Kept between attempts.
         send: Told every epoch; False ends the attempt.
         progress: Called after every step with epoch, step and steps in the epoch.
+        inputs: Kept between attempts.
         notice: That this process has to go.
     """
     context = attempt.context

@@ -110,7 +110,7 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
         attempt = Attempt(
             number=3, attempt=1, runs={"": document}, context=RunContext(folder=tmp_path, root=tmp_path, stage=stage)
         )
-        outcome = train_attempt(attempt, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
+        outcome = train_attempt(attempt, lambda epoch: True, progress=lambda *where: None, inputs=SharedInputs())
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 

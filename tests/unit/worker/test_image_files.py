@@ -72,7 +72,7 @@ def run_attempt(tmp_path: Path, progress: Callable[[int, int, int], None] = lamb
         said.append(epoch)
         return True
 
-    outcome = train_attempt(attempt, SharedInputs(), note, progress=progress)
+    outcome = train_attempt(attempt, note, progress=progress, inputs=SharedInputs())
     assert outcome.kind == "complete", outcome.reason
     return said[-1].metrics
 
