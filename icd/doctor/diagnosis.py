@@ -54,14 +54,11 @@ def judge_node(
     yield from _versions(name, facts, driver)
     yield from judge_limits(name, facts, object_store_gb)
     yield from judge_gpus(name, gpus, facts)
-    if facts["data_error"] and facts["data_error"] == driver["data_error"]:
-        # Nobody has any, and what comes with icd needs none.
-        yield Finding(
-            "data", name, "warn", f"{facts['data_error']}, on the driver neither", "see --data-root, ICD_DATA"
-        )
-    elif facts["data_error"]:
+    if facts["data_error"]:
+        # Where nobody has any they may not be needed: what comes with icd needs none.
+        level: Level = "warn" if facts["data_error"] == driver["data_error"] else "fail"
         advice = "mount the data there, or put them below the shared folder (--data-root, ICD_DATA)"
-        yield Finding("data", name, "fail", facts["data_error"], advice)
+        yield Finding("data", name, level, facts["data_error"], advice)
 
 
 def judge_clock(name: str, skew_s: float, limit_s: float) -> Finding:

@@ -94,8 +94,6 @@ def _gpu_facts() -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer for {_GPU_S:.0f} s"}
-    except OSError as error:
-        return {"error": f"the check cannot be started: {error.strerror}"}
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
