@@ -50,11 +50,8 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
         advice = "look at this node's Ray logs; it needs the same Python, icd and Ray as the driver"
         findings += [Finding("answers", names[node], "fail", problem, advice) for node, problem in silent.items()]
         for node, facts in answers.items():
-            has = nodes[node]["Resources"]
             findings.append(Finding("answers", names[node], "pass", "to every question"))
-            store_gb = has.get("object_store_memory", 0.0) / 1e9
-            gpus = has.get("GPU", 0.0)
-            findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
+            findings += judge_node(names[node], facts, driver, gpus=nodes[node]["Resources"].get("GPU", 0.0))
         caches = {node: (root.absolute(), names[node]) for node in answers}  # a node's own folder is another one
         cached, late = ask_nodes(check_cache, caches, timeout_s)
         findings += cached.values()

@@ -47,12 +47,10 @@ def floors(where: str, facts: "NodeFacts") -> Iterator[Finding]:
             yield Finding("versions", where, "fail", text, f"pip install --constraint constraints.txt {package}")
 
 
-def judge_node(
-    name: str, facts: "NodeFacts", driver: "NodeFacts", *, gpus: float, object_store_gb: float
-) -> Iterator[Finding]:
-    """Judge a node of a cluster; ``gpus`` and the object store are what Ray counts there."""
+def judge_node(name: str, facts: "NodeFacts", driver: "NodeFacts", *, gpus: float) -> Iterator[Finding]:
+    """Judge a node of a cluster; ``gpus`` are what Ray counts there."""
     yield from _versions(name, facts, driver)
-    yield from judge_limits(name, facts, object_store_gb)
+    yield judge_limits(name, facts)
     yield from judge_gpus(name, gpus, facts)
     if facts["data_error"]:
         # Where nobody has any they may not be needed: what comes with icd needs none.
@@ -94,17 +92,13 @@ def _difference(package: str, there: str, here: str) -> tuple[Level, str]:
     return "fail", f"install {package} {here} there, as constraints.txt has it"
 
 
-def judge_limits(name: str, facts: "NodeFacts", object_store_gb: float) -> Iterator[Finding]:
-    """Judge what the system allows a process."""
-    problems = []
-    if 0 <= facts["files_limit"] < _FILES:
-        text = f"a process may open {facts['files_limit']} files only"
-        problems.append(Finding("limits", name, "warn", text, "ulimit -n 65536 before 'ray start'"))
-    if facts["shm_gb"] is not None and facts["shm_gb"] < object_store_gb:
-        text = f"/dev/shm has {facts['shm_gb']:.2f} GB, Ray's object store {object_store_gb:.2f} GB: it lies on disk"
-        problems.append(Finding("limits", name, "warn", text, "enlarge /dev/shm (docker run --shm-size)"))
-    shm = "no /dev/shm" if facts["shm_gb"] is None else f"/dev/shm {facts['shm_gb']:.1f} GB"
-    yield from problems or [Finding("limits", name, "pass", f"{facts['files_limit']} open files, {shm}")]
+def judge_limits(name: str, facts: "NodeFacts") -> Finding:
+    """Judge what the system allows a process; -1 open files are any number."""
+    files = facts["files_limit"]
+    if 0 <= files < _FILES:
+        text, advice = f"a process may open {files} files only", "ulimit -n 65536 before 'ray start'"
+        return Finding("limits", name, "warn", text, advice)
+    return Finding("limits", name, "pass", f"{files} open files")
 
 
 def judge_gpus(name: str, expected: float, facts: "NodeFacts", *, counted_by: str = "Ray") -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def check_machine(root: Path) -> list[Finding]:
     found += [_package(module) for module in _NEEDED]
     found += [_pair(), _cpu(), _folder(root), check_cache(root, HERE)]
     facts = node_facts(shutil.which("nvidia-smi") is not None)
-    return [*found, *judge_limits(HERE, facts, 0.0), *gpus_here(facts), *check_services(root)]
+    return [*found, judge_limits(HERE, facts), *gpus_here(facts), *check_services(root)]
 
 
 def gpus_here(facts: NodeFacts) -> list[Finding]:

@@ -24,7 +24,6 @@ FACTS: Any = {
     "versions": VERSIONS,
     "source": "abc",
     "files_limit": 65536,
-    "shm_gb": 8.0,
     "gpus": {
         "error": "",
         "driver": [{"name": "A100", "total_mb": 40960, "free_mb": 40000, "ecc_errors": 0}],
@@ -46,7 +45,7 @@ def node(*path: object, value: object) -> Any:
 
 
 def judged(facts: Any, driver: Any = DRIVER, gpus: float = 1.0) -> list[Finding]:
-    return list(judge_node("one", facts, driver, gpus=gpus, object_store_gb=2.0))
+    return list(judge_node("one", facts, driver, gpus=gpus))
 
 
 def problems(found: list[Finding]) -> list[Finding]:
@@ -81,7 +80,6 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
     "mlflow": (version("mlflow", "3.18.0"), "versions", "warn", "mlflow 3.18.0"),
     "no data": (node("data_error", value=AWAY), "data", "fail", "no such folder"),
     "files": (node("files_limit", value=1024), "limits", "warn", "1024 files only"),
-    "shared memory": (node("shm_gb", value=0.064), "limits", "warn", "/dev/shm has 0.06 GB"),
     "gpu check": (node("gpus", "error", value="nvidia-smi hangs"), "gpu", "fail", "nvidia-smi hangs"),
     "gpus missing": (node("gpus", "torch", value=[]), "gpu", "fail", "Ray has 1 GPUs, torch sees 0"),
     "ecc": (node("gpus", "driver", 0, "ecc_errors", value=3), "gpu", "fail", "3 uncorrected"),
@@ -143,8 +141,8 @@ def test_no_gpus_are_no_fault() -> None:
 
 
 def test_one_machine_is_judged_by_the_same_rules() -> None:
-    facts: Any = {**FACTS, "shm_gb": None, "files_limit": -1}  # no /dev/shm; no limit
-    assert [finding.level for finding in judge_limits("here", facts, 1.0)] == ["pass"]
+    facts: Any = {**FACTS, "files_limit": -1}  # no limit
+    assert judge_limits("here", facts).level == "pass"
     assert [finding.text for finding in judge_gpus("here", 0, facts)] == ["none"]
 
 
