@@ -101,27 +101,24 @@ def judge_limits(name: str, facts: "NodeFacts") -> Finding:
     return Finding("limits", name, "pass", f"{files} open files")
 
 
-def judge_gpus(name: str, expected: float, facts: "NodeFacts", *, counted_by: str = "Ray") -> Iterator[Finding]:
-    """Judge the GPUs of a machine; ``expected`` is how many Ray counts there, or who else does."""
+def judge_gpus(name: str, expected: float, facts: "NodeFacts") -> Iterator[Finding]:
+    """Judge the GPUs of a machine; ``expected`` is how many Ray counts there, or the driver."""
     if not expected:
         yield Finding("gpu", name, "pass", "none")
         return
     rows = facts["gpus"].get("torch", [])
     passed = ", ".join(row["name"] for row in rows) + ": products as on the CPU"
-    yield from list(_gpu_problems(name, expected, facts["gpus"], rows, counted_by)) or [
-        Finding("gpu", name, "pass", passed)
-    ]
+    yield from list(_gpu_problems(name, expected, facts["gpus"], rows)) or [Finding("gpu", name, "pass", passed)]
 
 
 def _gpu_problems(
-    name: str, expected: float, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], counted_by: str
+    name: str, expected: float, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[Finding]:
     if found.get("error"):
         yield Finding("gpu", name, "fail", str(found["error"]), "look at nvidia-smi and dmesg (Xid) on this node")
     elif len(rows) < expected:
-        text, ray = f"{counted_by} has {expected:g} GPUs, torch sees {len(rows)}", ", or correct Ray's --num-gpus"
-        advice = f"install a torch for this driver{ray if counted_by == 'Ray' else ''}"
-        yield Finding("gpu", name, "fail", text, advice)
+        advice = "install a torch for this driver, or correct --num-gpus of 'ray start'"
+        yield Finding("gpu", name, "fail", f"torch sees {len(rows)} of {expected:g} GPUs", advice)
     for index, row in enumerate(found.get("driver", ())):
         if row["ecc_errors"]:
             text = f"GPU {index} ({row['name']}): {row['ecc_errors']} uncorrected memory errors"

@@ -39,7 +39,7 @@ def gpus_here(facts: NodeFacts) -> list[Finding]:
     given, hidden = facts["gpus"], os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     driver = 0 if hidden else len(given.get("driver", ()))
     expected = len(given.get("torch", ())) or driver or bool(given.get("error"))
-    return list(judge_gpus(HERE, float(expected), facts, counted_by="the driver"))
+    return list(judge_gpus(HERE, float(expected), facts))
 
 
 def _package(module: str) -> Finding:

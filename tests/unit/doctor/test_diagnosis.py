@@ -81,7 +81,7 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
     "no data": (node("data_error", value=AWAY), "data", "fail", "no such folder"),
     "files": (node("files_limit", value=1024), "limits", "warn", "1024 files only"),
     "gpu check": (node("gpus", "error", value="nvidia-smi hangs"), "gpu", "fail", "nvidia-smi hangs"),
-    "gpus missing": (node("gpus", "torch", value=[]), "gpu", "fail", "Ray has 1 GPUs, torch sees 0"),
+    "gpus missing": (node("gpus", "torch", value=[]), "gpu", "fail", "torch sees 0 of 1 GPUs"),
     "ecc": (node("gpus", "driver", 0, "ecc_errors", value=3), "gpu", "fail", "3 uncorrected"),
     "gpu fails": (node("gpus", "torch", 0, "error", value="out of memory"), "gpu", "fail", "cuda:0 (A100): out of"),
     "no product": (node("gpus", "torch", 0, "product_error", value=math.nan), "gpu", "fail", "off by nan"),
@@ -156,7 +156,7 @@ def test_gpus_that_the_driver_lists_and_torch_does_not_see_are_told(
     facts = node("gpus", "torch", value=[])
     facts["gpus"]["driver"][0]["ecc_errors"] = 3
     found = [finding.text for finding in gpus_here(facts)]
-    told = ["the driver has 1 GPUs, torch sees 0", "GPU 0 (A100): 3 uncorrected memory errors"]
+    told = ["torch sees 0 of 1 GPUs", "GPU 0 (A100): 3 uncorrected memory errors"]
     assert found == (["none"] if hidden == "" else told)
     assert gpus_here(FACTS)[0].level == "pass"
 
