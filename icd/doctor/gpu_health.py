@@ -9,8 +9,6 @@ import sys
 from typing import Any
 
 _SIDE = 512
-_FIELDS = ("name", "memory.total", "memory.free", "ecc.errors.uncorrected.volatile.total")
-_KEYS = ("name", "total_mb", "free_mb", "ecc_errors")
 
 
 def driver_rows() -> list[dict[str, Any]]:
@@ -19,7 +17,7 @@ def driver_rows() -> list[dict[str, Any]]:
     Raises:
         RuntimeError: If there is one that fails.
     """
-    words = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    words = ["nvidia-smi", "--query-gpu=name,ecc.errors.uncorrected.volatile.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -32,12 +30,8 @@ def driver_rows() -> list[dict[str, Any]]:
 
 def parse_rows(text: str) -> list[dict[str, Any]]:
     """Read what ``nvidia-smi`` prints; a number it does not know ([N/A]) is None."""
-    rows = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        words = [word.strip() for word in line.split(",")]
-        numbers = [int(word) if word.isdigit() else None for word in words[1:]]
-        rows.append(dict(zip(_KEYS, [words[0], *numbers], strict=True)))
-    return rows
+    rows = [line.rsplit(", ", 1) for line in text.splitlines() if line.strip()]
+    return [{"name": name, "ecc_errors": int(count) if count.isdigit() else None} for name, count in rows]
 
 
 def product_error(device: str) -> float:

@@ -99,7 +99,7 @@ def _gpu_facts() -> dict[str, Any]:
 
 
 def _raylet_environment() -> dict[str, str]:
-    """Give our environment; below a raylet with its GPUs: Ray hides all of them from a task that asks for none."""
+    """Give our environment; below a raylet with its GPUs: Ray 2.54 hides them from a task that asks for none."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with contextlib.suppress(OSError):
         parent = _PROCESSES / str(os.getppid())
