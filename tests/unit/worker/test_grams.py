@@ -55,8 +55,9 @@ def test_a_report_draws_what_no_precision_has_rounded(
     monkeypatch.setattr(grams, "kernels", as_on_a_gpu)
     monkeypatch.setattr(grams, "gram_matrices", looking)
     settings = {**training(1), "precision": precision}
-    document = {"data": "digits100", "teacher": "resnet8", "student": "resnet8", "method": "iCD-KD"}
-    config = read_trial(Document({**document, "training": settings}, "trial"))
+    data, teacher = {"name": "npz", "path": "none.npz"}, {"arch": "resnet8", "training": training(1)}
+    document = {"data": data, "teacher": teacher, "student": "resnet8", "method": "iCD-KD", "training": settings}
+    config = read_trial(Document(document, "trial"))
     networks = [build_model("resnet8", num_classes=10) for _ in ("student", "teacher")]
     keep_grams(tmp_path, config, images(), *networks, torch.device("cpu"))
     assert (tmp_path / GRAMS_NAME).exists()
