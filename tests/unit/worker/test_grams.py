@@ -1,5 +1,6 @@
 """The matrices that a report draws are those that the cluster term compares."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,31 @@ def test_gram_matrices_are_what_the_cluster_term_compares() -> None:
     torch.testing.assert_close(torch.as_tensor(divergence), expected, rtol=1e-3, atol=1e-7)
 
 
+FLAGS = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
+
+
+@pytest.fixture
+def in_tf32() -> Iterator[None]:
+    """Let this process round as a training in TF32 does on a GPU."""
+    before = [getattr(owner, name) for owner, name in FLAGS]
+    for owner, name in FLAGS:
+        setattr(owner, name, True)
+    yield
+    for (owner, name), flag in zip(FLAGS, before, strict=True):
+        setattr(owner, name, flag)
+
+
 @pytest.mark.parametrize("precision", ["tf32", "fp32", "bf16"])
 def test_a_report_draws_what_no_precision_has_rounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_tf32: None, precision: str
 ) -> None:
-    flags = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
-    for owner, name in flags:
-        monkeypatch.setattr(owner, name, True)  # as a training in TF32 has them
-
     def as_on_a_gpu(device: torch.device, asked: str) -> Any:
         return kernels(torch.device("cuda"), asked)
 
     seen = list[tuple[bool, ...]]()
 
     def looking(*given: Any) -> Any:
-        seen.append(tuple(getattr(owner, name) for owner, name in flags))
+        seen.append(tuple(getattr(owner, name) for owner, name in FLAGS))
         return gram_matrices(*given)
 
     monkeypatch.setattr(grams, "kernels", as_on_a_gpu)
@@ -62,4 +73,4 @@ def test_a_report_draws_what_no_precision_has_rounded(
     keep_grams(tmp_path, config, images(), *networks, torch.device("cpu"))
     assert (tmp_path / GRAMS_NAME).exists()
     assert seen == [(False, False)] * 3
-    assert all(getattr(owner, name) for owner, name in flags), "put back"
+    assert all(getattr(owner, name) for owner, name in FLAGS), "put back"
