@@ -10,7 +10,7 @@ from icd.search.core.attempts import Attempt, AttemptResult
 from icd.worker.main import serve_pipe
 
 
-def run(attempt: Attempt, inputs: Any, send: Any, *, progress: Any) -> AttemptResult:
+def run(attempt: Attempt, send: Any, *, progress: Any) -> AttemptResult:
     """Do an attempt."""
     return no_op(attempt, send)
 

@@ -38,7 +38,7 @@ QUIET: dict[str, Any] = {
 }
 
 
-def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
+def attempt(task: Any, send: Any, *, progress: Any) -> Any:
     """Stand in for training."""
     return no_op.no_op(task, send)
 

@@ -30,7 +30,7 @@ SLEEP = "ICD_BENCH_EPOCH_S"
 _QUIET: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}
 
 
-def attempt(task: Any, bench: Any, send: Any, *, progress: Any) -> Any:
+def attempt(task: Any, send: Any, *, progress: Any) -> Any:
     """Sleep for every epoch instead of training."""
     seconds, due = float(os.environ[SLEEP]), time.monotonic()
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from icd.search.controller.retry import RetryPolicy
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext
@@ -27,7 +26,7 @@ def launch(act: Act) -> Start:
             close_all_but({0, 1, 2, pipe})
             os.environ.update(environment)
 
-            def run(attempt: Attempt, inputs: Any, send: Send, *, progress: Progress) -> AttemptResult:
+            def run(attempt: Attempt, send: Send, *, progress: Progress) -> AttemptResult:
                 return act(attempt, send, progress, environment["CUDA_VISIBLE_DEVICES"])
 
             serve_pipe(Connection(pipe), run)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from icd.data.decode import IMAGE_SUFFIXES
-from icd.data.images import FileImages, decoded
+from icd.data.images import FileImages, decoded, tell
 from icd.data.split import Request, Split, make_split
 from icd.data.views import Identity
 from icd.errors import DataError
@@ -145,6 +145,7 @@ def _divided(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Give the images below a class folder, sorted, and count the other files by suffix."""
     files, others = [], Counter[str]()
     for file in folder.rglob("*"):
+        tell()
         suffix = file.suffix.lower()
         if any(_is_hidden(name) for name in file.relative_to(folder).parts):
             others[_HIDDEN] += 1

@@ -8,9 +8,10 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,22 @@ _MOST_HELD = 4 * 10**9  # bytes; CUB-200's training images take 1.2e9
 _HELD_SHARE = 4  # at most one part in four of what is free, because trials share a machine
 _CGROUP = Path("/sys/fs/cgroup")
 Told = Callable[[], None]
+_told: ContextVar[Told] = ContextVar("told", default=lambda: None)
+
+
+@contextmanager
+def telling(told: Told) -> Iterator[None]:
+    """Have ``told`` called within this block after each file that is found, read or decoded."""
+    token = _told.set(told)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def tell() -> None:
+    """Say that reading a data set gets on; a network disk may take minutes for all of its files."""
+    _told.get()()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +98,7 @@ class ArrayImages:
         """Give the same images on ``device``; resident on a GPU they need no loader at all."""
         return ArrayImages(self.images_NCHW.to(device), self.labels_N.to(device))
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ArrayImages":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ArrayImages":
         """Give the same images on ``device``: they are in memory already."""
         return self.to(device)
 
@@ -121,6 +138,7 @@ class FileImages:
                 raise DataError(f"{root / name}: the file list names it, but it is not there; unpack again") from error
             if not sizes[-1]:
                 raise DataError(f"{root / name}: the image file is empty; unpack or copy it again")
+            tell()
         labels_N = torch.as_tensor(np.asarray(labels, dtype=np.int64))
         return cls(root, tuple(names), np.array(sizes, dtype=np.int64), labels_N, skipped)
 
@@ -172,11 +190,10 @@ class FileImages:
         rule = f"must be {side} x {side} for views that do not resize, but got {image.width} x {image.height}"
         raise DataError(f"{file}: {rule}; take crop_flip with resize, or resize the file")
 
-    def held(self, views: "ViewFamily", device: torch.device, threads: int, told: Told | None = None) -> "ImageSet":
+    def held(self, views: "ViewFamily", device: torch.device, threads: int) -> "ImageSet":
         """Give the images in memory, on a device, where the views bring all to one square and there is room.
 
-        They are decoded once for all trials of this process. The pixels are those that files would show. ``told`` is
-        called after each image.
+        They are decoded once for all trials of this process. The pixels are those that files would show.
         """
         side = views.source
         if side is None:
@@ -186,14 +203,14 @@ class FileImages:
             free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
             if key not in self._held and 3 * side * side * len(self) <= min(_MOST_HELD, free // _HELD_SHARE):
                 self._held.clear()  # one copy at a time
-                self._held[key] = decoded(self, views, threads, told).to(device)
+                self._held[key] = decoded(self, views, threads).to(device)
             return self._held.get(key, self)
 
 
 ImageSet = ArrayImages | FileImages  # labelled images in a fixed order
 
 
-def decoded(files: FileImages, views: "ViewFamily", threads: int = 8, told: Told | None = None) -> ArrayImages:
+def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayImages:
     """Decode files into memory as the squares that views begin with, with threads (Pillow releases the GIL)."""
     side = views.source
     assert side is not None, "views of each image's own size cannot be shown from memory"
@@ -204,8 +221,7 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8, told: Told
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for _ in pool.map(decode_into, range(len(files))):
-            if told:
-                told()
+            tell()
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
 
 
@@ -230,6 +246,7 @@ def file_groups(files: FileImages) -> NDArray[np.int64]:
 
 
 def _content_digest(file: Path) -> str:
+    tell()
     try:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:

@@ -38,7 +38,9 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
     """
     data = str(data_root.absolute()) if data_root else ""
     services, driver = check_services(root), node_facts.node_facts(False, data)
-    with connected(address), _sent_by_value():
+    with connected(address), contextlib.ExitStack() as sending:
+        cloudpickle.register_pickle_by_value(node_facts)  # it goes to the nodes with its source
+        sending.callback(cloudpickle.unregister_pickle_by_value, node_facts)
         gcs = ray.get_runtime_context().gcs_address
         findings = [*_token(gcs), *floors("driver", driver), *services]
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
@@ -48,28 +50,15 @@ def check_cluster(address: str, root: Path, data_root: Path | None, *, timeout_s
         advice = "look at this node's Ray logs; it needs the same Python, icd and Ray as the driver"
         findings += [Finding("answers", names[node], "fail", problem, advice) for node, problem in silent.items()]
         for node, facts in answers.items():
-            has = nodes[node]["Resources"]
             findings.append(Finding("answers", names[node], "pass", "to every question"))
-            store_gb = has.get("object_store_memory", 0.0) / 1e9
-            gpus = has.get("GPU", 0.0)
-            findings += judge_node(names[node], facts, driver, gpus=gpus, object_store_gb=store_gb)
+            findings += judge_node(names[node], facts, driver, gpus=nodes[node]["Resources"].get("GPU", 0.0))
         caches = {node: (root.absolute(), names[node]) for node in answers}  # a node's own folder is another one
         cached, late = ask_nodes(check_cache, caches, timeout_s)
         findings += cached.values()
         findings += [Finding("teacher cache", names[node], "warn", problem, advice) for node, problem in late.items()]
-        findings += _clocks({node: names[node] for node in answers}, timeout_s)
-        findings += _root({node: names[node] for node in answers}, root, timeout_s)
+        answering = {node: names[node] for node in answers}
+        findings += [*_clocks(answering, timeout_s), *_root(answering, root, timeout_s)]
         return gcs, findings
-
-
-@contextlib.contextmanager
-def _sent_by_value() -> Iterator[None]:
-    """Let ``node_facts`` go to the nodes with its source within the block."""
-    cloudpickle.register_pickle_by_value(node_facts)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(node_facts)
 
 
 def _token(gcs: str) -> Iterator[Finding]:

@@ -47,21 +47,16 @@ def floors(where: str, facts: "NodeFacts") -> Iterator[Finding]:
             yield Finding("versions", where, "fail", text, f"pip install --constraint constraints.txt {package}")
 
 
-def judge_node(
-    name: str, facts: "NodeFacts", driver: "NodeFacts", *, gpus: float, object_store_gb: float
-) -> Iterator[Finding]:
-    """Judge a node of a cluster; ``gpus`` and the object store are what Ray counts there."""
+def judge_node(name: str, facts: "NodeFacts", driver: "NodeFacts", *, gpus: float) -> Iterator[Finding]:
+    """Judge a node of a cluster; ``gpus`` are what Ray counts there."""
     yield from _versions(name, facts, driver)
-    yield from judge_limits(name, facts, object_store_gb)
+    yield judge_limits(name, facts)
     yield from judge_gpus(name, gpus, facts)
-    if facts["data_error"] and facts["data_error"] == driver["data_error"]:
-        # Nobody has any, and what comes with icd needs none.
-        yield Finding(
-            "data", name, "warn", f"{facts['data_error']}, on the driver neither", "see --data-root, ICD_DATA"
-        )
-    elif facts["data_error"]:
+    if facts["data_error"]:
+        # Where nobody has any they may not be needed: what comes with icd needs none.
+        level: Level = "warn" if facts["data_error"] == driver["data_error"] else "fail"
         advice = "mount the data there, or put them below the shared folder (--data-root, ICD_DATA)"
-        yield Finding("data", name, "fail", facts["data_error"], advice)
+        yield Finding("data", name, level, facts["data_error"], advice)
 
 
 def judge_clock(name: str, skew_s: float, limit_s: float) -> Finding:
@@ -97,40 +92,33 @@ def _difference(package: str, there: str, here: str) -> tuple[Level, str]:
     return "fail", f"install {package} {here} there, as constraints.txt has it"
 
 
-def judge_limits(name: str, facts: "NodeFacts", object_store_gb: float) -> Iterator[Finding]:
-    """Judge what the system allows a process."""
-    problems = []
-    if 0 <= facts["files_limit"] < _FILES:
-        text = f"a process may open {facts['files_limit']} files only"
-        problems.append(Finding("limits", name, "warn", text, "ulimit -n 65536 before 'ray start'"))
-    if facts["shm_gb"] is not None and facts["shm_gb"] < object_store_gb:
-        text = f"/dev/shm has {facts['shm_gb']:.2f} GB, Ray's object store {object_store_gb:.2f} GB: it lies on disk"
-        problems.append(Finding("limits", name, "warn", text, "enlarge /dev/shm (docker run --shm-size)"))
-    shm = "no /dev/shm" if facts["shm_gb"] is None else f"/dev/shm {facts['shm_gb']:.1f} GB"
-    yield from problems or [Finding("limits", name, "pass", f"{facts['files_limit']} open files, {shm}")]
+def judge_limits(name: str, facts: "NodeFacts") -> Finding:
+    """Judge what the system allows a process; -1 open files are any number."""
+    files = facts["files_limit"]
+    if 0 <= files < _FILES:
+        text, advice = f"a process may open {files} files only", "ulimit -n 65536 before 'ray start'"
+        return Finding("limits", name, "warn", text, advice)
+    return Finding("limits", name, "pass", f"{files} open files")
 
 
-def judge_gpus(name: str, expected: float, facts: "NodeFacts", *, counted_by: str = "Ray") -> Iterator[Finding]:
-    """Judge the GPUs of a machine; ``expected`` is how many Ray counts there, or who else does."""
+def judge_gpus(name: str, expected: float, facts: "NodeFacts") -> Iterator[Finding]:
+    """Judge the GPUs of a machine; ``expected`` is how many Ray counts there, or the driver."""
     if not expected:
         yield Finding("gpu", name, "pass", "none")
         return
     rows = facts["gpus"].get("torch", [])
     passed = ", ".join(row["name"] for row in rows) + ": products as on the CPU"
-    yield from list(_gpu_problems(name, expected, facts["gpus"], rows, counted_by)) or [
-        Finding("gpu", name, "pass", passed)
-    ]
+    yield from list(_gpu_problems(name, expected, facts["gpus"], rows)) or [Finding("gpu", name, "pass", passed)]
 
 
 def _gpu_problems(
-    name: str, expected: float, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], counted_by: str
+    name: str, expected: float, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[Finding]:
     if found.get("error"):
         yield Finding("gpu", name, "fail", str(found["error"]), "look at nvidia-smi and dmesg (Xid) on this node")
     elif len(rows) < expected:
-        text, ray = f"{counted_by} has {expected:g} GPUs, torch sees {len(rows)}", ", or correct Ray's --num-gpus"
-        advice = f"install a torch for this driver{ray if counted_by == 'Ray' else ''}"
-        yield Finding("gpu", name, "fail", text, advice)
+        advice = "install a torch for this driver, or correct --num-gpus of 'ray start'"
+        yield Finding("gpu", name, "fail", f"torch sees {len(rows)} of {expected:g} GPUs", advice)
     for index, row in enumerate(found.get("driver", ())):
         if row["ecc_errors"]:
             text = f"GPU {index} ({row['name']}): {row['ecc_errors']} uncorrected memory errors"

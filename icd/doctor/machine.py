@@ -31,7 +31,7 @@ def check_machine(root: Path) -> list[Finding]:
     found += [_package(module) for module in _NEEDED]
     found += [_pair(), _cpu(), _folder(root), check_cache(root, HERE)]
     facts = node_facts(shutil.which("nvidia-smi") is not None)
-    return [*found, *judge_limits(HERE, facts, 0.0), *gpus_here(facts), *check_services(root)]
+    return [*found, judge_limits(HERE, facts), *gpus_here(facts), *check_services(root)]
 
 
 def gpus_here(facts: NodeFacts) -> list[Finding]:
@@ -39,7 +39,7 @@ def gpus_here(facts: NodeFacts) -> list[Finding]:
     given, hidden = facts["gpus"], os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     driver = 0 if hidden else len(given.get("driver", ()))
     expected = len(given.get("torch", ())) or driver or bool(given.get("error"))
-    return list(judge_gpus(HERE, float(expected), facts, counted_by="the driver"))
+    return list(judge_gpus(HERE, float(expected), facts))
 
 
 def _package(module: str) -> Finding:

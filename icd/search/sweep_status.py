@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from icd.config.names import shown_params
 from icd.config.sweep import Direction, RankName
 from icd.errors import StateError
-from icd.search.controller.node_health import QUARANTINED
+from icd.search.controller.retry import QUARANTINED
 from icd.search.core.dead_terms import noted_terms
 from icd.search.core.device_usage import DeviceUse, device_hours, mixed_cost, uses
 from icd.search.core.expected_gain import ExpectedGain, expected_gain

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from icd.config.sweep import Engine
 from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
-from icd.data.images import ImageSet, Told
+from icd.data.images import ImageSet, Told, telling
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
@@ -67,7 +67,7 @@ class Execution:
         checkpoints: Folder for checkpoints; None writes none and resumes nothing.
         report: Called after every reporting epoch, on another thread while the next one is under way; what it raises
             ends the training.
-        progress: Called after every step, and with step 0 while images are decoded or measured on, or a cache filled.
+        progress: Called after every step, and with step 0 while images are read or measured on, or a cache is filled.
         stop: Asked after every epoch; True saves a checkpoint and ends the training there.
         engine: ``graph`` keeps whole epochs on the device and records a step as a CUDA graph (icd/training/engine.py),
             for the trials that allow it; ``eager`` hands it batch after batch; ``auto`` is ``eager``.
@@ -240,8 +240,8 @@ def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> Eager
 
 def held(images: ImageSet, config: TrialConfig, execution: Execution) -> ImageSet:
     """Give images as a trial's epochs show them: in memory where they fit, else as files."""
-    told = partial(execution.progress, 0, 0, 1)
-    return images.held(config.training.augmentation, execution.device, execution.num_workers, told)
+    with telling(partial(execution.progress, 0, 0, 1)):
+        return images.held(config.training.augmentation, execution.device, execution.num_workers)
 
 
 def train_batches(

@@ -9,11 +9,9 @@ still sends cannot replace, or be taken for, what a newer attempt has. An attemp
 attempt before it had published, whole; from ``begun`` on nobody reads the older ones.
 """
 
-import json
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -72,8 +70,7 @@ class _Copy:
         for run in attempt.runs:
             (attempt.folder / run / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.publish()
-        said = {"from": before, "host": socket.gethostname(), "time": time.time()}
-        self.bucket.write(f"{self._own}/{BEGUN}", json.dumps(said).encode())
+        self.bucket.write(f"{self._own}/{BEGUN}", f"after a{before}, on {socket.gethostname()}\n".encode())
 
     def publish(self) -> None:
         """Send what is new or has changed: checkpoints, then what tells of them, and the result last.

@@ -48,7 +48,7 @@ def keep_grams(
         first = split.val.subset(range(min(_IMAGES, len(split.val))))
         images_BCHW = next(evaluation_batches(config, split, first, Execution(device=device))).images_BCHW
         before = initial_student(config, split.num_classes, device)
-        with kernels(device, str(config.training.precision)):
+        with kernels(device, "fp32"):  # whatever the training rounded to
             sides = {
                 name: gram_matrices(network, images_BCHW, scales, method.cluster_temperature, method.grid)
                 for name, network in {"teacher": teacher, "student": student, "before": before}.items()

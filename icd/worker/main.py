@@ -24,8 +24,6 @@ AttemptFunction = Callable[..., AttemptResult]
 
 logger = logging.getLogger(__name__)
 
-_SHARED: list[object] = []  # what this process keeps for its attempts: ``SharedInputs``, once it has trained
-
 
 class Channel(Protocol):
     """A way to the driver and back."""
@@ -98,13 +96,11 @@ def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None 
                 with watchdog.paused():
                     return channel.report(messages.EpochDone(report, last=report.epoch == attempt.epochs))
 
-            result = (run or _training())(attempt, _inputs(run), send, progress=watchdog.step)
+            result = (run or _training())(attempt, send, progress=watchdog.step)
     except (OSError, SetupError) as error:  # its folder, or the watchdog's file in it, cannot be made
         if isinstance(error, OSError) and error.errno not in DISK:
             raise
         result = ended(attempt, "disk", " ".join(str(error).split()))
-    if result.unclean:
-        _SHARED.clear()
     channel.send(messages.Finished(result))
 
 
@@ -113,15 +109,6 @@ def _training() -> AttemptFunction:
     from icd.worker import run_trial
 
     return run_trial.train_attempt
-
-
-def _inputs(run: AttemptFunction | None) -> object:
-    """Give what this process keeps for its trials; stand-ins for training need nothing of it."""
-    if run is None and not _SHARED:
-        from icd.worker.shared_inputs import SharedInputs
-
-        _SHARED.append(SharedInputs())
-    return _SHARED[0] if _SHARED else None
 
 
 def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | messages.Refused:

@@ -7,7 +7,6 @@ stored. Where the epoch takes longer than is left, it is given up, and the trial
 import signal
 import threading
 import time
-from types import FrameType
 
 from icd.search.core.messages import Preempt
 
@@ -51,17 +50,13 @@ class PreemptionNotice:
 NOTICE = PreemptionNotice()  # of this process, since a signal is a whole process's
 
 
-def heed(order: Preempt, notice: PreemptionNotice = NOTICE) -> None:
+def heed(order: Preempt) -> None:
     """Take what the driver says of this process's node as a notice."""
-    notice.give(order.reason, order.until - time.time() if order.until else float("inf"))
+    NOTICE.give(order.reason, order.until - time.time() if order.until else float("inf"))
 
 
-def heed_sigterm(notice: PreemptionNotice = NOTICE) -> None:
+def heed_sigterm() -> None:
     """Take a SIGTERM as a notice, also where the parent has blocked it; for the main thread alone."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        notice.give("SIGTERM")
-
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGTERM, lambda *_: NOTICE.give("SIGTERM"))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -29,9 +29,8 @@ from icd.worker.attempt_storage import check_newest, working_copy
 from icd.worker.gpus import limit_memory, training_device
 from icd.worker.grams import keep_grams
 from icd.worker.preemption import NOTICE, PreemptionNotice
-from icd.worker.shared_inputs import SharedInputs
 from icd.worker.trial_folder import claim, continue_trial, take_up
-from icd.worker.trial_inputs import TrialFolders, open_teacher_cache
+from icd.worker.trial_inputs import SharedInputs, TrialFolders, open_teacher_cache
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +39,24 @@ Send = Callable[[EpochReport], bool]
 _GPU_LIBRARIES = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "cuFFT", "CUFFT")
 
 
+INPUTS = SharedInputs()  # of this process
+
+
 def train_attempt(
     attempt: Attempt,
-    inputs: SharedInputs,
     send: Send,
     *,
     progress: Callable[[int, int, int], None],
+    inputs: SharedInputs = INPUTS,
     notice: PreemptionNotice = NOTICE,
 ) -> AttemptResult:
     """Run one attempt to its end; every fault becomes an ``AttemptResult``.
 
     Args:
         attempt: What to do.
-        inputs: Kept between attempts.
         send: Told every epoch; False ends the attempt.
         progress: Called after every step with epoch, step and steps in the epoch.
+        inputs: Kept between attempts.
         notice: That this process has to go.
     """
     context = attempt.context
@@ -172,7 +174,7 @@ class _Runs:
             stop=self._stop(),
             engine=context.engine,
         )
-        split = self.inputs.split(config, folders, self.device)
+        split = self.inputs.split(config, folders, execution)
         teacher = self.inputs.teacher(config, split, folders, execution)
         claim(folder, config, resume=True)
         # The driver may have died between our last epoch and its ledger: say the last stored one again.

@@ -50,7 +50,7 @@ def outlive(driver: subprocess.Popen[str], root: Path, memory: Memory) -> str:
     until(lambda: len(list(begun.glob("*/metrics.jsonl"))) == TRIALS, 300)
     memory.leave(0.02)
     until(lambda: log.read_text().count("killed for memory by Ray") == TRIALS, 120)
-    time.sleep(5)  # while there is no room nothing begins, so nothing more is killed: a trial may try again once
+    time.sleep(5)  # nothing begins yet, so nothing more is killed: a trial may try again once
     memory.leave(0.5)
     assert driver.wait(600) == 0, log.read_text()
     rows = table(root)

@@ -127,14 +127,14 @@ def log_epochs(path: Path) -> None:
     """Write a line for every epoch this worker has trained to its last step, whatever becomes of it."""
     log, attempt = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), run_trial.train_attempt
 
-    def watched(given: Any, bench: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
+    def watched(given: Any, send: Any, *, progress: Callable[[int, int, int], None]) -> Any:
         def look(epoch: int, step: int, steps: int) -> None:
             if step == steps:
                 stand_still(path.parent, given.context.folder.name, given.number, epoch)
                 os.write(log, f"{given.number} {epoch}\n".encode())
             progress(epoch, step, steps)
 
-        return attempt(given, bench, send, progress=look)
+        return attempt(given, send, progress=look)
 
     run_trial.train_attempt = watched  # type: ignore[assignment]  # a worker gives no notice
 

@@ -12,7 +12,7 @@ from icd.search.executors.ray.executor import RayExecutor
 from tests.integration.ray_fakes import FakePolicy
 
 
-def tell_what_is_seen(attempt: Attempt, bench: Any, send: Any, *, progress: Any) -> AttemptResult:
+def tell_what_is_seen(attempt: Attempt, send: Any, *, progress: Any) -> AttemptResult:
     seen = {"visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
     return AttemptResult(number=attempt.number, attempt=attempt.attempt, kind="complete", result=seen)
 

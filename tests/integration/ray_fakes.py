@@ -110,7 +110,7 @@ def runner(executor: Any, folder: Path) -> Callable[..., FakePolicy]:
 
 
 def fake_attempt(
-    attempt: Attempt, bench: Any, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
+    attempt: Attempt, send: Callable[[EpochReport], bool], *, progress: Callable[[int, int, int], None]
 ) -> AttemptResult:
     """Do what the configuration says under ``do``, in the first attempt only."""
     do = str(attempt.runs[""].get("do", "")) if attempt.attempt == 1 else ""

@@ -16,7 +16,7 @@ from icd.models import Network
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext
 from icd.training import checkpoints, loop
 from icd.worker import run_trial
-from icd.worker.shared_inputs import SharedInputs
+from icd.worker.trial_inputs import SharedInputs
 from icd.worker.trial_metrics import stored_rows
 from tests.tiny import views, write_images
 
@@ -61,7 +61,7 @@ def test_a_stopped_attempt_is_freed_and_the_next_reads_its_checkpoint_once(
         def send(epoch: EpochReport) -> bool:
             return go
 
-        return run_trial.train_attempt(made, bench, send, progress=lambda *where: None)
+        return run_trial.train_attempt(made, send, progress=lambda *where: None, inputs=bench)
 
     monkeypatch.setattr(loop, "initial_student", watched)
     monkeypatch.setattr(checkpoints, "load", counted)
@@ -89,7 +89,7 @@ def test_an_attempt_that_was_overtaken_adds_no_row(tmp_path: Path) -> None:
         (made.folder / "attempt").write_text("2")  # its driver takes it for dead
         return True
 
-    result = run_trial.train_attempt(made, SharedInputs(), send, progress=lambda *where: None)
+    result = run_trial.train_attempt(made, send, progress=lambda *where: None, inputs=SharedInputs())
     assert "attempt 2 has taken over from attempt 1" in result.reason
     assert [row["epoch"] for row in stored_rows(made.folder)] == [1]
 
@@ -100,7 +100,7 @@ def test_twenty_pruned_trials_leave_the_process_where_two_leave_it(tmp_path: Pat
 
     def pruned(number: int) -> int:
         done = run_trial.train_attempt(
-            attempt_of(document, tmp_path, number), bench, lambda _: False, progress=lambda *_: None
+            attempt_of(document, tmp_path, number), lambda _: False, progress=lambda *_: None, inputs=bench
         )
         assert done.kind == "stopped", done.reason
         shutil.rmtree(tmp_path / "trials")

@@ -17,8 +17,7 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError, SetupError, StateError
 from icd.search.controller.budget import BudgetTracker
-from icd.search.controller.node_health import QUARANTINED
-from icd.search.controller.retry import NO_PROGRESS, RetryPolicy
+from icd.search.controller.retry import NO_PROGRESS, QUARANTINED, RetryPolicy
 from icd.search.controller.trial_recorder import TrialRecorder
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location, RunContext
 from icd.search.core.device_usage import COST, mixed_cost, uses

@@ -22,8 +22,7 @@ from icd.teacher.cache import plan_cache
 from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
 from icd.worker.run_trial import train_attempt
-from icd.worker.shared_inputs import SharedInputs
-from icd.worker.trial_inputs import TrialFolders
+from icd.worker.trial_inputs import SharedInputs, TrialFolders
 from tests.data_contract import save_pictures, twin
 
 WAYS: dict[str, Callable[[Any], object]] = {
@@ -111,7 +110,7 @@ def test_a_search_task_that_asks_for_test_images_is_refused(name: str, tmp_path:
         attempt = Attempt(
             number=3, attempt=1, runs={"": document}, context=RunContext(folder=tmp_path, root=tmp_path, stage=stage)
         )
-        outcome = train_attempt(attempt, SharedInputs(), lambda epoch: True, progress=lambda *where: None)
+        outcome = train_attempt(attempt, lambda epoch: True, progress=lambda *where: None, inputs=SharedInputs())
         assert outcome.kind == "setup"
         assert "data.measure_on: must be val: only a confirmation sees test images, but got 'test'" in outcome.reason
 
@@ -139,10 +138,10 @@ def config(**data: str) -> Any:
 
 def test_a_worker_seals_what_it_read_for_each_kind_of_trial(tmp_path: Path) -> None:
     bench, places = SharedInputs(), TrialFolders(root=tmp_path)
-    searching = bench.split(config(), places, torch.device("cpu"))
-    assert bench.split(config(), places, torch.device("cpu")) is searching
-    confirming = bench.split(config(train_on="train+val", measure_on="test"), places, torch.device("cpu"))
-    again = bench.split(config(), places, torch.device("cpu"))
+    searching = bench.split(config(), places, Execution())
+    assert bench.split(config(), places, Execution()) is searching
+    confirming = bench.split(config(train_on="train+val", measure_on="test"), places, Execution())
+    again = bench.split(config(), places, Execution())
     assert (len(searching.train), len(searching.val)) == (300, 100)
     assert (len(confirming.train), len(confirming.val)) == (400, 100)
     assert again.val.digest == searching.val.digest != confirming.val.digest
@@ -156,7 +155,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
     bench, places = SharedInputs(), TrialFolders(root=tmp_path)
     asked = config(train_on="train+val", measure_on="test")
     asked = dataclasses.replace(asked, teacher=dataclasses.replace(asked.teacher, digest=digest))
-    split = bench.split(asked, places, torch.device("cpu"))
+    split = bench.split(asked, places, Execution())
     with pytest.raises(StateError, match="no teacher is trained on what a confirmation trains on"):
         bench.teacher(asked, split, places, Execution())
     assert not places.teachers.folder.exists()
@@ -164,7 +163,7 @@ def test_a_worker_trains_no_teacher_on_confirmation_data(tmp_path: Path, digest:
 
 def test_published_teachers_need_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's weights are not in the store and never trained here, so a confirmation may use them."""
-    from icd.worker import shared_inputs as bench
+    from icd.worker import trial_inputs as bench
 
     asked = config(train_on="train+val", measure_on="test")
     teacher = dataclasses.replace(asked.teacher, weights="pretrained", training=None, digest="e" * 64)
@@ -191,5 +190,5 @@ def test_caches_are_of_what_is_trained_on(tmp_path: Path) -> None:
         (spec,) = plan_cache([asked], split, "stream", folder=tmp_path).specs
         return spec.digest()
 
-    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), torch.device("cpu"))
+    split = SharedInputs().split(config(), TrialFolders(root=tmp_path), Execution())
     assert cache() == cache(measure_on="test") != cache(train_on="train+val", measure_on="test")

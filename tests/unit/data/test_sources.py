@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from icd.data import DATASETS, Request
-from icd.data.images import ArrayImages, FileImages
+from icd.data.images import ArrayImages, FileImages, telling
 from icd.data.split import Split
 from icd.errors import DataError
 from tests.data_contract import (
@@ -49,6 +49,52 @@ def test_missing_data_says_where_it_was_looked_for(name: str, tmp_path: Path, mo
     path = "nowhere" if name == "npz" else None
     assert str(tmp_path) in refusal(name, tmp_path, path)
     assert "--data-root" in refusal(name, tmp_path / "gone", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("imagefolder", make_imagefolder), ("cub200", make_cub), ("tiny_imagenet", make_tiny)]
+)
+def test_files_are_told_one_by_one_as_they_are_looked_up_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None]
+) -> None:
+    """A hundred thousand of them on a slow disk take longer than a watchdog waits for a step."""
+    looks, silent, told = [0], [0], [0]
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def look(path: Path, *more: Any, **options: Any) -> Any:
+            looks[0] += path.suffix in (".png", ".JPEG")
+            silent[0] = max(silent[0], looks[0] - told[0])
+            return original(path, *more, **options)
+
+        return look
+
+    def tell() -> None:
+        told[0] = looks[0]
+
+    make(tmp_path)
+    for method in ("stat", "read_bytes"):
+        monkeypatch.setattr(Path, method, counted(getattr(Path, method)))
+    with telling(tell):
+        load(name, tmp_path).test.open("as a confirmation does")
+    assert looks[0] >= 18
+    assert silent[0] <= 2
+
+
+def test_images_that_are_decoded_at_once_are_told_one_by_one(tmp_path: Path) -> None:
+    told = list[int]()
+    make_tiny(tmp_path)
+    split = load("tiny_imagenet", tmp_path)
+    with telling(lambda: told.append(1)):
+        split.test.open("as a confirmation does")
+    assert len(told) == len(CLASSES)
+
+
+def test_one_large_file_is_told_part_by_part(tmp_path: Path) -> None:
+    np.savez(tmp_path / "twin.npz", **npz_arrays(side=256))
+    told = list[int]()
+    with telling(lambda: told.append(1)):
+        load("npz", tmp_path, "twin.npz")
+    assert len(told) > 30 * 3 * 256 * 256 / 2**18
 
 
 # --- CIFAR

@@ -138,7 +138,9 @@ class Slurm:
             "SLURM_JOB_NODELIST": "node1",
             "SLURM_JOB_NUM_NODES": "1",
             "SLURM_CPUS_PER_TASK": "8",
+            "TMPDIR": str(tmp_path),
         }
+        self.cache = tmp_path / f"icd-{os.getuid()}"
 
     def start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(["bash", SBATCH], cwd=ROOT, env=self.environment, stderr=subprocess.DEVNULL)
@@ -193,6 +195,38 @@ def test_a_slurm_job_whose_time_is_up_stops_the_sweep_and_queues_again(tmp_path:
     job.send_signal(signal.SIGUSR1)
     assert job.wait(120) == 0
     assert slurm.lines()[-2:] == ["icd stop quickstart --now token", "scontrol requeue 12345"]
+    assert slurm.tokens() == []
+
+
+def test_a_slurm_job_keeps_teacher_caches_where_nobody_else_writes(tmp_path: Path) -> None:
+    slurm = Slurm(tmp_path, sweep=f'echo "$ICD_TEACHER_CACHE" >> {tmp_path}/caches')
+    assert slurm.start().wait(120) == 0
+    assert stat.S_IMODE(slurm.cache.stat().st_mode) == 0o700
+    (slurm.cache / "answers").touch()
+    slurm.cache.chmod(0o777)
+    assert slurm.start().wait(120) == 0
+    assert stat.S_IMODE(slurm.cache.stat().st_mode) == 0o700
+    assert (slurm.cache / "answers").exists(), "the next job has them too"
+    slurm.environment["ICD_TEACHER_CACHE"] = str(tmp_path / "named")
+    assert slurm.start().wait(120) == 0
+    assert (tmp_path / "caches").read_text().splitlines() == [str(slurm.cache)] * 2 + [str(tmp_path / "named")]
+
+
+@pytest.mark.parametrize("kind", ["a link", "another user's"])
+def test_a_slurm_job_uses_no_cache_that_somebody_else_has_laid_there(tmp_path: Path, kind: str) -> None:
+    slurm = Slurm(tmp_path, sweep="exit 0")
+    if kind == "a link":
+        (tmp_path / "theirs").mkdir()
+        slurm.cache.symlink_to(tmp_path / "theirs")
+    else:
+        slurm.cache.mkdir(mode=0o777)
+        stand_in(slurm.bin, "srun", 'while [[ $1 == -* ]]; do shift; done; exec "${@//-O/! -O}"')  # as if it were
+    done = subprocess.run(
+        ["bash", SBATCH], cwd=ROOT, env=slurm.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert f"{slurm.cache} on 10.0.0.7 fe80::1 is not your own folder; let ICD_TEACHER_CACHE name one" in done.stderr
+    assert slurm.lines() == [], "no Ray was started"
     assert slurm.tokens() == []
 
 

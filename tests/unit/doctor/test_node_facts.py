@@ -59,11 +59,6 @@ def test_a_driver_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         assert driver_rows() == []
 
 
-def test_a_check_of_gpus_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert node_facts.node_facts(True)["gpus"] == {"error": "the check cannot be started: No such file or directory"}
-
-
 @pytest.mark.parametrize(
     ("parent", "above", "seen"),
     [

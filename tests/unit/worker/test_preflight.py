@@ -199,3 +199,26 @@ def test_batches_must_suit_what_is_trained_on(
     request = PreflightRequest(configs=[{"data": data, **more}], root=str(tmp_path), probe=True)
     with pytest.raises(ConfigError, match=told) if told else nullcontext():
         run_preflight(request, lambda line: None, lambda: False)
+
+
+def test_a_cache_that_is_named_again_is_not_asked_room_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A confirmation goes on where the disk has become too small; the next one has to be asked for room."""
+    data = {"name": "npz", "path": str(write_images(tmp_path / "ten.npz")), "val_fraction": 0.2}
+    teacher = {"arch": "resnet8", "training": training(1)}
+    trial = {"data": data, "teacher": teacher, "student": "resnet8", "method": "iCD-KD", "training": training(1)}
+    asked = PreflightRequest(configs=[trial], root=str(tmp_path / "root"), teacher_cache="full")
+
+    def ready(request: PreflightRequest) -> PreflightResult:
+        return run_preflight(request, lambda line: None, lambda: False)
+
+    first = ready(asked)
+    assert list(first.teacher_caches.values()) == ["full"]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9 + 1))
+    again = ready(replace(asked, teacher_caches=first.teacher_caches))
+    assert again.teacher_caches == first.teacher_caches
+    with pytest.raises(SetupError, match="--teacher-cache full needs"):
+        ready(asked)
+    with pytest.raises(SetupError, match="--teacher-cache full needs"):
+        ready(replace(asked, teacher_caches=dict.fromkeys(first.teacher_caches, "stream")))

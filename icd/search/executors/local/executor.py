@@ -3,9 +3,7 @@
 A process that is told to go (SIGTERM) lets its trial end its epoch and is then replaced.
 """
 
-import signal
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -25,13 +23,11 @@ from icd.search.core.attempts import (
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.attempt_tracker import AttemptTracker, nowhere_left
 from icd.search.executors.local.worker_process import (
-    GRACE_S,
     Launch,
     WorkerProcess,
     classify_exit,
     launch_python,
     oom_kills,
-    wait,
 )
 
 _TICK_S = 0.2
@@ -101,7 +97,7 @@ class LocalExecutor:
             for worker, message in self._messages():
                 self._hear(worker, message, tracker)
             for frozen in tracker.frozen():
-                next(worker for worker in self.workers if worker.attempt == frozen.attempt.name).signal(signal.SIGKILL)
+                next(worker for worker in self.workers if worker.attempt == frozen.attempt.name).kill()
             if all(is_quarantined(worker.location, policy.quarantined) for worker in self.workers):
                 raise nowhere_left(policy.quarantined)
             tick()
@@ -109,12 +105,8 @@ class LocalExecutor:
     def close(self) -> None:
         for worker in self.workers:
             worker.close_pipe()
-        deadline = time.monotonic() + GRACE_S
-        while any(worker.running for worker in self.workers) and time.monotonic() < deadline:
-            time.sleep(0.02)
         for worker in self.workers:
-            worker.signal(signal.SIGKILL)
-            wait(worker.child, GRACE_S)
+            worker.reap()
 
     def progress(self) -> Mapping[int, messages.Heartbeat]:
         return self._tracker.progress() if self._tracker is not None else {}
@@ -146,7 +138,7 @@ class LocalExecutor:
             worker.attempt = ""
             self._note(worker, message.result)
             if message.result.unclean:
-                worker.kill()
+                worker.reap()
         go = tracker.hear(name, message)
         if isinstance(message, messages.EpochDone):
             worker.send(messages.Order.CONTINUE if go else messages.Order.STOP)

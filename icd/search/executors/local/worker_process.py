@@ -89,11 +89,11 @@ class WorkerProcess:
             return None
         return message
 
-    def signal(self, number: int) -> None:
-        """Send a signal, if there is a process."""
+    def kill(self) -> None:
+        """Kill the process, if there is one."""
         if self.running and self.child is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.child.pid, number)
+                os.kill(self.child.pid, signal.SIGKILL)
 
     def close_pipe(self) -> None:
         """Close what leads to the worker; it ends by itself then."""
@@ -102,18 +102,13 @@ class WorkerProcess:
         self.pipe = None
 
     def reap(self) -> int:
-        """Make sure that the process is over, and give its exit code; one that closed its pipe must not live on."""
+        """End the process and give its exit code: without a pipe it ends by itself, or is killed after a while."""
         self.close_pipe()
         wait(self.child, GRACE_S)
-        self.signal(signal.SIGKILL)
+        self.kill()
         code = wait(self.child, GRACE_S)
         self.child = None
         return code
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self.signal(signal.SIGKILL)
-        self.reap()
 
 
 def wait(child: Child | None, seconds: float) -> int:

@@ -1,7 +1,7 @@
 """Why a worker is gone, read from what Ray says of it, since Tune keeps no more than that text.
 
-Where Ray's memory monitor has killed it, nothing begins until there is room for as much again: the monitor looks
-several times a second, and would spend all retries of a trial in one.
+Where Ray's memory monitor has killed it, nothing begins for a while: the monitor looks several times a second, and
+would spend all retries of a trial in one.
 """
 
 import re
@@ -10,7 +10,7 @@ import time
 from icd.search.core.attempts import Location, ResultKind
 from icd.search.executors.local.worker_process import oom_kills
 from icd.search.executors.ray.cluster import Cluster
-from icd.search.executors.ray.internals import RAISED, used_memory
+from icd.search.executors.ray.internals import RAISED
 
 _TICK_S = 0.2
 _NODE_LOSS_S = 2.0  # how long a lost node may look alive
@@ -19,9 +19,7 @@ _TOLD_TO_GO = "The process receives a SIGTERM"  # as Ray says of a worker that c
 _OUT_OF_MEMORY = ("low on memory", "memory usage threshold", "OutOfMemoryError")
 _USAGE = re.compile(r"Memory usage (\d+)B exceeded threshold of (\d+)B")
 _ITS_OWN = r"pid={pid}, actual memory used=([\d.]+)GB"
-_REST_S = 2.0  # nothing begins for so long after a process was killed for memory
-_REMOTE_REST_S = 20.0  # likewise on another machine, where we cannot look
-_LONGEST_REST_S = 120.0
+_REST_S = 20.0  # nothing begins for so long after a process was killed for memory
 
 
 class ExitClassifier:
@@ -29,15 +27,12 @@ class ExitClassifier:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster, self._oom_seen = cluster, oom_kills()
-        self._killed_at, self._room_from = float("-inf"), float("inf")
+        self._killed_at = float("-inf")
 
     @property
     def resting(self) -> bool:
         """Whether nothing is to begin now, for a machine is short of memory."""
-        since = time.monotonic() - self._killed_at
-        if not self._cluster.local:
-            return since < _REMOTE_REST_S
-        return since < _REST_S or (since < _LONGEST_REST_S and used_memory() > self._room_from)
+        return time.monotonic() - self._killed_at < _REST_S
 
     def classify_exit(self, location: Location | None, pid: int, text: str) -> tuple[ResultKind, str]:
         """Say of what a worker died.
@@ -56,7 +51,8 @@ class ExitClassifier:
         if _TOLD_TO_GO in text:
             return "preempted", "SIGTERM: the process ended at once"
         if any(words in text for words in _OUT_OF_MEMORY):
-            return "memory", f"killed for memory by Ray on {host or 'a node'}{self._short_of_memory(pid, text)}"
+            self._killed_at = time.monotonic()
+            return "memory", f"killed for memory by Ray on {host or 'a node'}{_short_of_memory(pid, text)}"
         if not text.startswith(("The actor ", RAISED)) or "raised in its creation task" in text:
             return "error", last_line(text)  # Tune itself failed there, for instance without the shared folder
         if node and self._lost(node, text):
@@ -67,18 +63,6 @@ class ExitClassifier:
         if self._cluster.local and self._oom_seen > seen:
             return "memory", "process killed for memory by the kernel"
         return "killed", f"process killed ({_how_it_died(text)})"
-
-    def _short_of_memory(self, pid: int, text: str) -> str:
-        """Begin to rest; say how much there was and how much of it the process had, as far as Ray says it."""
-        self._killed_at, self._room_from = time.monotonic(), float("inf")
-        usage, its_own = _USAGE.search(text), re.search(_ITS_OWN.format(pid=pid or r"\d+"), text)
-        if usage is None:
-            return ""
-        had = float(its_own[1]) if its_own else 0.0
-        used, most = int(usage[1]), int(usage[2])
-        self._room_from = most - had * 1e9
-        own = f"it had {had:.2f} GB, " if its_own else ""
-        return f": {own}{used / 1e9:.2f} GB were in use where {most / 1e9:.2f} GB may be"
 
     def _lost(self, node: str, text: str) -> bool:
         """Whether a node is gone; that of a worker may be heard a moment before."""
@@ -96,6 +80,15 @@ def last_line(error: object) -> str:
     """The line of Ray's text that names the exception below it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:400] if lines else "Ray gave no reason"
+
+
+def _short_of_memory(pid: int, text: str) -> str:
+    """Say how much there was and how much of it the process had, as far as Ray says it."""
+    usage, its_own = _USAGE.search(text), re.search(_ITS_OWN.format(pid=pid or r"\d+"), text)
+    if usage is None:
+        return ""
+    own = f"it had {its_own[1]} GB, " if its_own else ""
+    return f": {own}{int(usage[1]) / 1e9:.2f} GB were in use where {int(usage[2]) / 1e9:.2f} GB may be"
 
 
 def _how_it_died(text: str) -> str:

@@ -7,9 +7,8 @@ one of them fails there by its name.
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import psutil
 import ray
 import ray._private.ray_constants as constants
 from ray.air.execution._internal import RayActorManager
@@ -20,8 +19,6 @@ from ray.tune.experiment import Trial
 # Dotted name: why no public one will do.
 USES: Mapping[str, str] = {
     "ray._private.state.state.get_draining_nodes": "only the autoscaler is told which nodes are taken back",
-    "ray._private.utils.get_used_memory": "what the memory monitor compares in a container with a limit",
-    "ray._private.utils.get_system_memory": "whether it has one",
     "ray._private.worker.print_to_stdstream": "Ray's listener prints on stdout, where --json writes",
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "no setting binds a Ray of our own to loopback on Linux",
     "ray._raylet.Config.initialize": "token settings are read once for each process, a driver may need others",
@@ -43,17 +40,6 @@ def draining_nodes() -> dict[str, int]:
     """Nodes that are taken back, and until when: milliseconds since 1970; 0 for no limit."""
     state: Any = ray._private.state.state
     return dict(state.get_draining_nodes())
-
-
-def used_memory() -> int:
-    """Count the bytes in use as Ray's memory monitor does: in a container with a limit those of the container.
-
-    Ray's own function takes the control group's count without a limit too, where caches and other groups are missing.
-    """
-    machine, utils = psutil.virtual_memory(), cast("Any", ray._private.utils)
-    if utils.get_system_memory() < machine.total:
-        return int(utils.get_used_memory())
-    return int(machine.total - machine.available)
 
 
 def print_instead(printer: Any) -> Any:

@@ -45,7 +45,7 @@ class RayChannel:
         self.location = Location(
             host=socket.gethostname(), gpu=see_given_gpus(), node=ray.get_runtime_context().get_node_id()
         )
-        self._control = ControlLink(control, name)
+        self.control = ControlLink(control, name)
         self._over, self._heeding, self._stopping = threading.Event(), True, False
         threading.Thread(target=self._heed, daemon=True).start()
 
@@ -63,22 +63,18 @@ class RayChannel:
         """
         if isinstance(message, messages.Started):
             self._tell(message)
-            while self._control.order() is messages.Order.HOLD:
+            while self.control.order() is messages.Order.HOLD:
                 time.sleep(FENCE_EVERY_S)
                 self._tell(message)
         elif isinstance(message, messages.Finished):
             self._tell(message)
             raise RuntimeError(f"this process is not used again: {message.result.spent or message.result.reason}")
         else:
-            self._control.say(message, wait=not isinstance(message, messages.Heartbeat))
+            self.control.say(message, wait=not isinstance(message, messages.Heartbeat))
 
     def report(self, epoch: messages.EpochDone) -> bool:
         self._tell(epoch)
         return True
-
-    def tell_control(self, message: messages.Up) -> None:
-        """Tell the driver without Tune, and wait until it can be heard."""
-        self._control.say(message, wait=True)
 
     def stop_asked(self) -> bool:
         return self._stopping
@@ -90,7 +86,7 @@ class RayChannel:
 
     def _heed(self) -> None:
         while not self._over.wait(FENCE_EVERY_S):
-            order = self._control.order()
+            order = self.control.order()
             if isinstance(order, messages.Preempt):
                 heed(order)
             elif order is messages.Order.STOP:
@@ -113,7 +109,7 @@ class Preparer:
 
     def prepare(self, control: str, message: messages.Prepare) -> messages.Prepared | messages.Refused:
         with RayChannel(control, PREPARE) as channel:
-            channel.tell_control(messages.Started(channel.location, os.getpid()))
+            channel.control.say(messages.Started(channel.location, os.getpid()), wait=True)  # there is no Tune
             return prepare(message, channel)
 
 

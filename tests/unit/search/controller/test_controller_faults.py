@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from icd.cli.format import status_lines
-from icd.search.controller.node_health import QUARANTINED
-from icd.search.controller.retry import NO_PROGRESS
+from icd.search.controller.retry import NO_PROGRESS, QUARANTINED
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 from icd.search.sweep_status import status_of
 from tests.driving import Hand

@@ -139,8 +139,7 @@ def test_a_trial_that_fell_is_tried_elsewhere_if_there_is_a_choice(run: Any, tmp
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a process less time to end by itself."""
-    for module in ("worker_process", "executor"):
-        monkeypatch.setattr(f"icd.search.executors.local.{module}.GRACE_S", 0.5)
+    monkeypatch.setattr("icd.search.executors.local.worker_process.GRACE_S", 0.5)
 
 
 def shut_all_sockets() -> None:

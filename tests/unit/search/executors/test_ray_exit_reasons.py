@@ -9,7 +9,7 @@ import pytest
 from icd.search.core.attempts import Location
 from icd.search.executors.ray import exit_reasons as ray_deaths
 from icd.search.executors.ray.exit_reasons import ExitClassifier
-from icd.search.executors.ray.internals import RAISED, used_memory
+from icd.search.executors.ray.internals import RAISED
 
 # As Ray 2.60 says it.
 MONITOR = """Ray raised OutOfMemoryError: 2 worker(s) were killed due to the node running low on memory. Memory on the \
@@ -47,41 +47,15 @@ def test_whatever_ray_raises_on_a_lost_node_is_the_nodes(monkeypatch: pytest.Mon
     assert lost == ("lost", "node h (node1234) lost")
 
 
-def test_nothing_begins_until_there_is_room_for_the_killed_process_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, used = [100.0], [6_600_000_000]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(ray_deaths, "used_memory", lambda: used[0])
-    died = deaths()
-    assert not died.resting
-    died.classify_exit(Location(host="h", node="n1"), 13702, MONITOR)
-    clock[0] += 10
-    assert died.resting
-    used[0] = 5_000_000_000  # below the threshold, but with the process again it would be above
-    assert died.resting
-    used[0] = 4_800_000_000
-    assert not died.resting
-    used[0] = 6_600_000_000
-    assert died.resting
-    clock[0] += ray_deaths._LONGEST_REST_S  # others may keep the memory for ever
-    assert not died.resting
-
-
-def test_on_another_machine_nothing_begins_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("local", [True, False])
+def test_nothing_begins_for_a_while_after_a_process_was_killed_for_memory(
+    monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    died = deaths(local=False)
+    died = deaths(local=local)
+    assert not died.resting
     died.classify_exit(Location(host="h", node="n1"), 13702, MONITOR)
     assert died.resting
-    clock[0] += ray_deaths._REMOTE_REST_S
+    clock[0] += ray_deaths._REST_S
     assert not died.resting
-
-
-@pytest.mark.parametrize(("limit", "used"), [(None, 9), (4, 3)], ids=["machine", "container"])
-def test_the_memory_in_use_is_that_of_the_monitor(
-    monkeypatch: pytest.MonkeyPatch, limit: int | None, used: int
-) -> None:
-    machine = SimpleNamespace(total=10, available=1)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
-    monkeypatch.setattr("ray._private.utils.get_system_memory", lambda: limit or machine.total)
-    monkeypatch.setattr("ray._private.utils.get_used_memory", lambda: 3)
-    assert used_memory() == used
