@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import Document, in_order
+from icd.config.document import Document
 from icd.config.overrides import apply_overrides
 from icd.config.read_trial import read_trial
-from icd.config.sweep import Baseline, SweepConfig
+from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
-from icd.errors import ConfigError, Problem, StateError, UsageError
+from icd.errors import ConfigError, StateError, UsageError
 from icd.search.core.pair_runs import key_of, pair_runs_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best, interrupted
@@ -21,7 +21,7 @@ from icd.search.session import stored_document, stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, refuse_elsewhere, sweep_folder
-from icd.search.suggest.search_space import SearchSpace, Start
+from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import driver_of, refuse_another_root, used_budget
 
@@ -93,16 +93,7 @@ class _Asked:
             ConfigError: With every problem.
         """
         networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        found: dict[str, TrialConfig] = {}
-        problems: list[Problem] = []
-        for name, own in networks.items():
-            try:
-                found[name] = read_trial(replace(document, data={**document.data, **own}))
-            except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(in_order(problems))
-        return found
+        return {name: read_trial(replace(document, data={**document.data, **own})) for name, own in networks.items()}
 
     def key(self, configs: Mapping[str, TrialConfig]) -> str:
         """Give the key that the trial will have."""
@@ -120,8 +111,7 @@ class _Asked:
         """
         name, budget = self.ledger.name, self.sweep.budget
         labels = {record.baseline or record.start for record in self.records}
-        enqueued: list[Baseline | Start] = [*self.sweep.enqueue, *self.space.starts]
-        waiting += sum(item.label not in labels for item in enqueued)
+        waiting += sum(item.label not in labels for item in self.space.enqueued)
         tried = sum(record.counts for record in self.records)
         spent = used_budget(self.ledger, self.records)
         limits = {"hours": budget.hours, "gpu_hours": budget.gpu_hours}

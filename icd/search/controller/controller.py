@@ -151,8 +151,9 @@ class SweepController:
             self.ledger.note(epoch.number, devices=[*devices, epoch.device])
         reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
         is_pruned = bool(reason) and self._notes_verdict(epoch.number, epoch.epoch, reason)
-        self.ledger.judged()
-        if is_pruned:
+        if not is_pruned:
+            self.ledger.judged(epoch.number)
+        else:
             self.recorder.fetch(epoch.number)
             self.ledger.tell(epoch.number, "pruned", **self.recorder.costs(epoch.number))
             self._close(epoch.number)
@@ -286,8 +287,8 @@ class SweepController:
         """Note that a trial looks poor, and whether it stops: a control trial goes on, and the study keeps when."""
         record = self.ledger.record(number)
         if not record.control:
-            end = {"reason": reason, "exit_reason": "pruned", "planned_epochs": self.running[number].epochs}
-            self.ledger.note(number, end=end)
+            epochs = self.running[number].epochs
+            self.ledger.note_verdict(number, reason=reason, exit_reason="pruned", planned_epochs=epochs)
         elif record.would_stop_at is None:
             self.ledger.note(number, would_stop_at=epoch)
         return not record.control

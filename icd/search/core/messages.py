@@ -1,12 +1,13 @@
 """What a driver and its workers say to each other, over a pipe or over Ray: down what to do, up what happens.
 
-A worker gets ``Run`` and says ``Started``, then a ``Heartbeat`` every second or so and ``EpochDone`` after every
-reporting epoch, and ``Finished`` at the end. It waits for the answer to an epoch: ``CONTINUE`` or ``STOP``. Or it gets
-``Prepare`` and says each ``Line`` of it, then ``Prepared`` or ``Refused``.
+A worker gets an ``Attempt`` and says ``Started``, then a ``Heartbeat`` every second or so and ``EpochDone`` after every
+reporting epoch, and an ``AttemptResult`` at the end, which is that of its process too where it is ``unclean``. It waits
+for the answer to an epoch: ``CONTINUE`` or ``STOP``. Or it gets a ``PreflightRequest`` and says how that goes in lines
+of text, then its ``PreflightResult``, or the error that says what is wrong.
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 
@@ -24,18 +25,6 @@ class Order(Enum):
     STOP = "end after the epoch that was told, or at the next epoch of a teacher where a sweep is made ready"
     HOLD = "train nothing and stay, because the GPU is not to be given to others"
     SHUTDOWN = "end the process"
-
-
-class Run(NamedTuple):
-    """Run an attempt to its end."""
-
-    attempt: Attempt
-
-
-class Prepare(NamedTuple):
-    """Make ready what a sweep needs."""
-
-    request: "PreflightRequest"
 
 
 class Preempt(NamedTuple):
@@ -70,35 +59,11 @@ class EpochDone(NamedTuple):
     last: bool
 
 
-class Finished(NamedTuple):
-    """An attempt has ended, and its process with it where ``result.unclean``."""
-
-    result: AttemptResult
-
-
 class Hung(NamedTuple):
     """No step was made for too long; ``stack`` says where every thread was, and the process ends next."""
 
     stack: str
 
 
-class Line(NamedTuple):
-    """How making ready goes, for people."""
-
-    text: str
-
-
-class Prepared(NamedTuple):
-    """All is ready."""
-
-    result: "PreflightResult"
-
-
-class Refused(NamedTuple):
-    """What is wrong, before a trial has started."""
-
-    error: "IcdError"
-
-
-Down = Run | Prepare | Preempt | Order
-Up = Started | Heartbeat | EpochDone | Finished | Hung | Line | Prepared | Refused
+Down: TypeAlias = "Attempt | PreflightRequest | Preempt | Order"
+Up: TypeAlias = "Started | Heartbeat | EpochDone | AttemptResult | Hung | str | PreflightResult | IcdError"

@@ -95,12 +95,10 @@ def driver_lock(folder: Path) -> Iterator[None]:
 def _lock_soon(file: Any) -> None:
     """Take the lock; ``is_driven`` of another process may hold it for a moment."""
     for _ in range(_TRIES):
-        try:
+        with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE_S)
-        else:
             return
+        time.sleep(_PAUSE_S)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -6,8 +6,9 @@ from one that was not. Here every draw comes from a fresh sampler seeded by (swe
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from icd.errors import ConfigError
 from icd.search.study.database import is_shared, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.optuna_internals import showing
-from icd.search.study.sweep_study import OUTSIDE, RETRY_OF
+from icd.search.study.sweep_study import OUTSIDE
 from icd.search.suggest.gp_sampler import AlternatingSampler, ConditionalGPSampler
 from icd.search.suggest.history import MOST_FINISHED, subsample_history
+from icd.search.suggest.search_space import UntriedPoints
 
-_ENQUEUED = {"baseline", "start", RETRY_OF}  # with one of these a trial was not asked of the sampler
-_IN_VAIN = 10  # duplicates in a row after which draws are random: a model that nothing new reached says the same again
+_IN_VAIN = 10  # duplicates in a row after which a sampler is asked no more: it says the same again
 
 Seen = Callable[[list[FrozenTrial]], list[FrozenTrial]]
 
@@ -55,7 +56,7 @@ def _gp(config: SamplerConfig, seed: int) -> BaseSampler:
     return ConditionalGPSampler(seed=seed, n_startup_trials=config.startup_trials, warn_independent_sampling=False)
 
 
-# Grid is missing on purpose: its points come from the space, in order (``GridSampler`` below).
+# Grid is missing on purpose: it is never asked, and its points come from the space, in order.
 SAMPLERS: Mapping[str, Callable[[SamplerConfig, int], BaseSampler]] = {
     "auto": lambda config, seed: AlternatingSampler(_tpe(config, seed), _gp(config, seed)),
     "tpe": _tpe,
@@ -83,7 +84,16 @@ PRUNERS: Mapping[str, Callable[[PrunerConfig, int], BasePruner]] = {
 class SteadySampler(BaseSampler):
     """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
 
-    After ten duplicates in a row it draws at random until a trial is new: a small finite space is tried to its end.
+    After ten duplicates in a row it gives the first point that no trial has, or draws at random where a space has no
+    list of points.
+
+    Args:
+        make: Makes a sampler with a seed.
+        seed: Of the sweep.
+        seen: Gives trials as they are to be learnt from.
+        most: How many finished trials are learnt from.
+        untried: Knows the points of a finite space.
+        in_vain: After how many duplicates in a row it does not ask; 0 for a grid.
     """
 
     def __init__(
@@ -92,15 +102,21 @@ class SteadySampler(BaseSampler):
         seed: int,
         seen: Seen = lambda trials: trials,
         most: int | None = None,
+        untried: UntriedPoints | None = None,
+        in_vain: int = _IN_VAIN,
     ) -> None:
         self.make, self.seed, self.seen, self.most = make, seed, seen, most
-        self._relative = self._hooks = make(0)  # never draws
+        self.untried, self.in_vain = untried, in_vain
+        self._relative = make(0)  # never draws
         self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
-        self._in_vain = False  # whether the trials before it were duplicates
+        self._asks = True  # whether a sampler is asked
+        self._point: Mapping[str, Any] | None = None  # what is given where none is
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        last = study.get_trials(deepcopy=False)[: trial.number][-_IN_VAIN:]
-        self._in_vain = sum("twin" in other.user_attrs.get("end", ()) for other in last) == _IN_VAIN
+        before = study.get_trials(deepcopy=False)[: trial.number]
+        duplicates = takewhile(lambda other: "twin" in other.user_attrs.get("end", ()), reversed(before))
+        self._asks = len(list(islice(duplicates, self.in_vain))) < self.in_vain
+        self._point = None if self._asks or self.untried is None else self.untried.first(before)
         self._view = self._shown(study)
         self._relative = self._sampler(trial)
         return self._relative.infer_relative_search_space(self._view, trial)
@@ -113,14 +129,10 @@ class SteadySampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        if self._point is not None:
+            return self._point[param_name]
         sampler = self._sampler(trial, param_name)
         return sampler.sample_independent(self._view or self._shown(study), trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._hooks.before_trial(self._shown(study), trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._hooks.after_trial(self._shown(study), trial, state, values)
 
     def _shown(self, study: Study) -> Study:
         """Show trials as they are to be learnt from, without what samplers cannot take.
@@ -143,27 +155,13 @@ class SteadySampler(BaseSampler):
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         seed = draw_seed(self.seed, trial.number, name)
-        return RandomSampler(seed=seed) if self._in_vain else self.make(seed)
+        return self.make(seed) if self._asks else RandomSampler(seed=seed)
 
 
-class GridSampler(RandomSampler):
-    """Gives the points of a finite space in order: the n-th sampled trial is the n-th point."""
-
-    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__()
-        self.points = points
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        earlier = study.get_trials(deepcopy=False)[: trial.number]
-        return self.points[sum(not _ENQUEUED & other.user_attrs.keys() for other in earlier)][param_name]
-
-
-def drive(ledger: Ledger, sweep: SweepConfig, points: Sequence[Mapping[str, Any]], epochs: int) -> None:
+def drive(ledger: Ledger, sweep: SweepConfig, untried: UntriedPoints | None, epochs: int) -> None:
     """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``PRUNERS``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
-    sampler = make_sampler(sweep.sampler, sweep.sampler.seed, points, seen=seen)
+    sampler = make_sampler(sweep.sampler, untried, seen=seen)
     ledger.drive(sampler, PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
 
 
@@ -178,12 +176,13 @@ def refuse_pickles(sweep: SweepConfig, root: Path) -> None:
 
 
 def make_sampler(
-    config: SamplerConfig, seed: int, points: Sequence[Mapping[str, Any]], *, seen: Seen = lambda trials: trials
+    config: SamplerConfig, untried: UntriedPoints | None = None, *, seen: Seen = lambda trials: trials
 ) -> BaseSampler:
     """Make the sampler of a sweep."""
-    if config.name == "grid":
-        return GridSampler(points)
-    return SteadySampler(lambda draw: SAMPLERS[config.name](config, draw), seed, seen, MOST_FINISHED.get(config.name))
+    grid = config.name == "grid"
+    make = SAMPLERS["random" if grid else config.name]
+    most, in_vain = MOST_FINISHED.get(config.name), 0 if grid else _IN_VAIN
+    return SteadySampler(lambda draw: make(config, draw), config.seed, seen, most, untried, in_vain)
 
 
 def draw_seed(seed: int, number: int, name: str = "") -> int:

@@ -81,7 +81,7 @@ def test_how_many_trials_each_sampler_learns_from(monkeypatch: pytest.MonkeyPatc
         return Counting(seed=seed)
 
     monkeypatch.setitem(SAMPLERS, name, made)
-    study = optuna.create_study(sampler=make_sampler(SamplerConfig(name=name), 0, []))
+    study = optuna.create_study(sampler=make_sampler(SamplerConfig(name=name)))
     study.add_trials(trials(*range(1100)))
     study.ask({"x": FloatDistribution(0, 1)})
     assert seen == [shown]

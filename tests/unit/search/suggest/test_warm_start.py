@@ -89,7 +89,7 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
 def test_another_kind_of_method_is_taken_whole_and_stays_outside(tmp_path: Path) -> None:
     other(tmp_path, method=None, ranges={"method": ["SP", "iCD-NKD"]}, trials=4)
     found, space, _ = starts(tmp_path, enqueue={"from": "other", "top": 4})
-    configs = [space.read(space.start(start)) for start in found]
+    configs = [space.read(space.baseline(start)) for start in found]
     assert {type(config.method).__name__ for config in configs} == {"SimilarityPreserving", "CellDistillation"}
     assert all(not start.params for start in found)
     cells = [config.method for config in configs if isinstance(config.method, CellDistillation)]
@@ -102,7 +102,7 @@ def test_a_method_among_several_is_found_again(tmp_path: Path) -> None:
     found, space, _ = starts(tmp_path, ranges={"method": {"SP": {}, "iCD-DKD": fields, "iCD-KD": fields}})
     assert [start.params["method"] for start in found] == ["iCD-KD"] * 3  # a baseline's or branch's own settings tell
     assert {"method.cluster_weight"} == {name for start in found for name in start.params if name != "method"}
-    assert space.read(space.start(found[0])).key() != space.read(space.start(found[1])).key()
+    assert space.read(space.baseline(found[0])).key() != space.read(space.baseline(found[1])).key()
 
 
 def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_epochs_are_this_sweeps(tmp_path: Path) -> None:
     other(tmp_path, ranges={"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [2, 3]}}})
     here = {"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [3, 5]}}}
     found, space, _ = starts(tmp_path, method="iCD-KD", ranges=here, enqueue={"from": "other", "top": 5})
-    epochs = {start.label: space.read(space.start(start)).training.epochs for start in found}
+    epochs = {start.label: space.read(space.baseline(start)).training.epochs for start in found}
     told = {f"other trial {r.number}": r.params for r in search.trials("other", root=tmp_path)}
     assert all(start.params for start in found)
     assert epochs == {label: 3 if told[label]["training.epochs"] == "epochs3" else 5 for label in epochs}
