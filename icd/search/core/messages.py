@@ -7,12 +7,12 @@ of text, then its ``PreflightResult``, or the error that says what is wrong.
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Union
 
+from icd.errors import IcdError
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Location
 
-if TYPE_CHECKING:  # these import torch, which Ray's control process does without
-    from icd.errors import IcdError
+if TYPE_CHECKING:  # it imports torch, which Ray's control process does without
     from icd.search.core.preparation import PreflightRequest, PreflightResult
 
 # Down
@@ -65,5 +65,5 @@ class Hung(NamedTuple):
     stack: str
 
 
-Down: TypeAlias = "Attempt | PreflightRequest | Preempt | Order"
-Up: TypeAlias = "Started | Heartbeat | EpochDone | AttemptResult | Hung | str | PreflightResult | IcdError"
+Down = Union[Attempt, "PreflightRequest", Preempt, Order]
+Up = Union[Started, Heartbeat, EpochDone, AttemptResult, Hung, str, "PreflightResult", IcdError]
