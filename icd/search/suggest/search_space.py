@@ -5,7 +5,7 @@ on an axis.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -64,13 +64,17 @@ class SearchSpace:
 
     def read(self, document: Mapping[str, Any]) -> TrialConfig:
         """Read a run's document; combinations that no corner showed may still be wrong."""
-        return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
+        return read_trial(self._document(document))
 
-    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+    def members(self, document: Mapping[str, Any] | Document) -> tuple[PairRun, ...]:
         """Read a trial's runs: one, or one for each of several pairs."""
-        if not self.sweep.pairs:
-            return pair_runs_of({"": self.read(document)})
-        return pair_runs_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
+        whole = self._document(document)
+        networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
+        documents = {name: replace(whole, data={**whole.data, **own}) for name, own in networks.items()}
+        return pair_runs_of({name: read_trial(own) for name, own in documents.items()})
+
+    def _document(self, document: Mapping[str, Any] | Document) -> Document:
+        return document if isinstance(document, Document) else Document({**document}, f"a trial of {self.sweep.name}")
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
         """Give the document of a baseline, or of another sweep's trial as it is tried here."""
