@@ -11,7 +11,7 @@ from icd.search.study.database import open_storage, redacted, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.study.locks import lock_folders, sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
-from icd.search.study.sweep_index import can_exist, pasted, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import opened, pasted, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import advice, connect, own_experiment, refuse_address
 from icd.search.tracking.mlflow_pages import without_password
@@ -32,10 +32,10 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
             f"sweep {name!r} is driven by {driver}; end it first with '{pasted(root, 'stop', name, '--now')}'"
         )
     folder, url = sweep_folder(root, name), storage_url(root)
-    refuse_earlier(root)
-    names = Ledger.names(storage := open_storage(url)) if can_exist(root, url) else []
+    storage = opened(root)
+    names = Ledger.names(storage) if storage is not None else []
     files = sweep_files_of(folder)
-    if name in names:
+    if storage is not None and name in names:
         Ledger.refuse_foreign(storage, name)
         refuse_elsewhere(root, name)
     else:

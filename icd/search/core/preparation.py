@@ -98,6 +98,5 @@ class PreflightResult:
 
 def teacher_name(config: TrialConfig) -> str:
     """Write a configuration's teacher as a key, without its digest."""
-    document = dict(config.to_data().get("teacher", {}))
-    document.pop("digest", None)
-    return json.dumps(document, sort_keys=True)
+    teacher = config.to_data().get("teacher", {})
+    return json.dumps({name: value for name, value in teacher.items() if name != "digest"}, sort_keys=True)

@@ -53,7 +53,7 @@ def find(root: Path, name: str) -> Ledger:
     Raises:
         StateError: If there is none of that name, or its driver was killed while it made the study.
     """
-    storage = _opened(root)
+    storage = opened(root)
     if storage is None:
         raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
     names = Ledger.names(storage)
@@ -65,19 +65,14 @@ def find(root: Path, name: str) -> Ledger:
     return ledger
 
 
-def refuse_earlier(root: Path) -> None:
-    """Refuse a root in which an earlier version of icd has made sweeps, before anything is touched there.
+def opened(root: Path) -> BaseStorage | None:
+    """Open a root's database for reading; None where nothing was started there, since no file is made.
 
     Raises:
-        StateError: If it is one.
+        StateError: If an earlier version of icd has made sweeps in it, before anything is touched there.
     """
-    _opened(root)
-
-
-def _opened(root: Path) -> BaseStorage | None:
-    """Open a root's database for reading; None where nothing was started there."""
     url = storage_url(root)
-    if not can_exist(root, url):
+    if not (is_shared(url) or os.environ.get("ICD_STORAGE_URL") or (root / "study.db").exists()):
         return None
     storage = open_storage(url, reading=True)
     Ledger.refuse_earlier(storage)
@@ -104,11 +99,6 @@ def refuse_elsewhere(root: Path, name: str) -> None:
         )
 
 
-def can_exist(root: Path, url: str) -> bool:
-    """Whether the database may be there: reading verbs make no file below a root."""
-    return is_shared(url) or bool(os.environ.get("ICD_STORAGE_URL")) or (root / "study.db").exists()
-
-
 def refuse_several_pairs(ledger: Ledger, why: str) -> None:
     """Refuse a sweep over several pairs.
 
@@ -121,7 +111,7 @@ def refuse_several_pairs(ledger: Ledger, why: str) -> None:
 
 def find_all(root: Path) -> list[Ledger]:
     """Open the studies of all sweeps below a root, in the order in which they were begun."""
-    storage = _opened(root)
+    storage = opened(root)
     ledgers = [Ledger(storage, name) for name in Ledger.names(storage)] if storage is not None else []
     whole = [ledger for ledger in ledgers if "digest" in ledger.attributes]
     return sorted(whole, key=lambda ledger: str(ledger.attributes.get("created", "")))

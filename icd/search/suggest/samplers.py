@@ -7,7 +7,6 @@ from one that was not. Here every draw comes from a fresh sampler seeded by (swe
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -145,13 +144,11 @@ class SteadySampler(BaseSampler):
         def visible(trial: FrozenTrial) -> bool:
             return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
 
-        seen = cache(lambda: self.seen(study.get_trials(deepcopy=False)))
+        def learnt() -> list[FrozenTrial]:
+            trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+            return list(filter(visible, subsample_history(self.seen(trials), study.directions, self.most)))
 
-        def get(states: Any) -> list[FrozenTrial]:
-            trials = [trial for trial in seen() if states is None or trial.state in states]
-            return [trial for trial in subsample_history(trials, study.directions, self.most) if visible(trial)]
-
-        return showing(study, get)
+        return showing(study, learnt)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
         seed = draw_seed(self.seed, trial.number, name)
