@@ -46,7 +46,6 @@ MAY_IMPORT_SEARCH = {
         "icd/search/study/sweep_study.py",
         "icd/search/suggest/samplers.py",
         "icd/search/suggest/gp_sampler.py",
-        "icd/search/suggest/history.py",
         "icd/doctor/services.py",
         "icd/search/study/database.py",
         "icd/search/study/locks.py",

@@ -10,8 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from icd.config.sweep import SamplerConfig
-from icd.search.suggest.history import subsample_history
-from icd.search.suggest.samplers import SAMPLERS, make_sampler
+from icd.search.suggest.samplers import SAMPLERS, make_sampler, subsample_history
 
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 
