@@ -14,7 +14,7 @@ import optuna
 from icd.config import walk
 from icd.config.document import Document
 from icd.config.names import canonical
-from icd.config.ranges import Choice, Interval
+from icd.config.ranges import MOST_VALUES, Choice, Interval
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import Baseline, SweepConfig
@@ -127,8 +127,8 @@ class SearchSpace:
         yield from walk.points(self.sweep.template)
 
     def untried(self) -> "UntriedPoints | None":
-        """Follow which points of a finite space are left; None where a range has no step."""
-        return UntriedPoints(self) if self.size() is not None else None
+        """Follow which points are left; None where a range has no step, or points are more than a list may have."""
+        return UntriedPoints(self) if (self.size() or MOST_VALUES + 1) <= MOST_VALUES else None
 
     def corners(self) -> list[dict[str, Any]]:
         """Give parameters in which every option and both ends of every range occur."""
