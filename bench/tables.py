@@ -177,7 +177,7 @@ class TableSpace:
         return None
 
 
-PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10, teacher_caches={})
+PREPARED: Any = SimpleNamespace(pinned=lambda runs: runs, data_digest="", num_classes=10, teacher_caches={})
 
 
 class Workers:

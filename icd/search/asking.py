@@ -10,7 +10,7 @@ from icd.config.document import Document
 from icd.config.overrides import apply_overrides
 from icd.config.sweep import SweepConfig
 from icd.errors import ConfigError, StateError, UsageError
-from icd.search.core.pair_runs import PairRun, key_of, pinned
+from icd.search.core.pair_runs import PairRun, key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest, new_name
@@ -90,7 +90,7 @@ class _Asked:
         prepared = PreflightResult(
             data_digest=known["data_digest"], teachers=known["teachers"], tuned=known.get("tuned", {})
         )
-        return key_of(pinned(members, prepared.pin))
+        return key_of(prepared.pinned(members))
 
     def refuse_without_room(self, waiting: int) -> None:
         """Refuse where the budget is spent, or promised to what is enqueued and to requests that wait.

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
-from icd.search.core.pair_runs import PairRun, key_of, pinned
+from icd.search.core.pair_runs import PairRun, key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.core.trial_request import TrialRequest
@@ -113,7 +113,7 @@ class SearchSource:
                 yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        return self._pinned(self.space.tried(record))
+        return self.prepared.pinned(self.space.members(self.space.tried(record)))
 
     def _next_enqueued(self) -> Baseline | None:
         return next((item for item in self.space.enqueued if item.label not in self._done), None)
@@ -135,10 +135,7 @@ class SearchSource:
         return self.ledger.add_baseline(label, params, distributions, attributes, kind)
 
     def _key(self, document: Mapping[str, Any]) -> str:
-        return key_of(self._pinned(document))
-
-    def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
-        return pinned(self.space.members(document), self.prepared.pin)
+        return key_of(self.prepared.pinned(self.space.members(document)))
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner
