@@ -76,7 +76,7 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
     )
     space = {"scales": {"choices": [[1, 2], [1, 2, 4]]}, "cluster_weight": {"low": 0.5, "high": 64, "log": True}}
     found, made, _ = starts(tmp_path, method="iCD-KD", ranges=space, training={"preset": "digits100", "epochs": 7})
-    config = made.read(made.start(found[0]))
+    config = made.read(made.baseline(found[0]))
     data = config.to_data()
     assert (data["method"]["scales"], data["method"]["ce_weight"]) == ([1, 2, 4], 0.1)  # iCD-KD's own weight stays
     assert "kd" in data["method"]["base_loss"]
@@ -116,7 +116,7 @@ def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -
         theirs = told[int(start.label.split()[-1])]
         assert start.params["student"] == ("resnet8" if theirs["student"] == "resnet8" else "resnet20")
         assert start.params["seed"] == ("seed2" if theirs["seed"] == "seed2" else "seed7")
-        assert made.read(made.start(start)).seed in (2, 7)
+        assert made.read(made.baseline(start)).seed in (2, 7)
     assert len({(start.params["student"], start.params["seed"]) for start in found}) > 1
 
 
