@@ -217,10 +217,8 @@ def _result(
     asked: _Asked, request: TrialRequest, record: TrialRecord | None, *, new: bool = True, **told: Any
 ) -> TryResult:
     metrics = [objective.metric for objective in asked.sweep.objectives]
-    twin = record.twin if record is not None and record.twin is not None else None
-    if record is not None and twin is not None:  # the driver found it while the request was on its way
-        record = next(other for other in asked.ledger.records() if other.number == twin)
-        new = False
+    if record is not None and record.twin is not None:  # the driver found it while the request was on its way
+        record, new = asked.ledger.record(record.twin), False
     if record is not None and told["driver"] is None:
         (record,) = interrupted([record])
     return TryResult(
