@@ -115,26 +115,17 @@ class SteadySampler(BaseSampler):
     list of points.
 
     Args:
-        make: Makes a sampler with a seed.
-        seed: Of the sweep.
-        seen: Gives trials as they are to be learnt from.
-        most: How many finished trials are learnt from.
+        config: Says which.
         untried: Knows the points of a finite space.
-        in_vain: After how many duplicates in a row it does not ask; 0 for a grid.
+        seen: Gives trials as they are to be learnt from.
     """
 
     def __init__(
-        self,
-        make: Callable[[int], BaseSampler],
-        seed: int,
-        seen: Seen = lambda trials: trials,
-        most: int | None = None,
-        untried: UntriedPoints | None = None,
-        in_vain: int = _IN_VAIN,
+        self, config: SamplerConfig, untried: UntriedPoints | None = None, seen: Seen = lambda trials: trials
     ) -> None:
-        self.make, self.seed, self.seen, self.most = make, seed, seen, most
-        self.untried, self.in_vain = untried, in_vain
-        self._relative = make(0)  # never draws
+        self.config, self.untried, self.seen = config, untried, seen
+        self._patience = 0 if config.name == "grid" else _IN_VAIN
+        self._relative: BaseSampler = RandomSampler()
         self._view: Study | None = None  # of the trial that is asked for; nothing else changes meanwhile
         self._asks = True  # whether a sampler is asked
         self._point: Mapping[str, Any] | None = None  # what is given where none is
@@ -142,7 +133,7 @@ class SteadySampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         before = study.get_trials(deepcopy=False)[: trial.number]
         duplicates = takewhile(lambda other: "twin" in other.user_attrs.get("end", ()), reversed(before))
-        self._asks = len(list(islice(duplicates, self.in_vain))) < self.in_vain
+        self._asks = len(list(islice(duplicates, self._patience))) < self._patience
         self._point = None if self._asks or self.untried is None else self.untried.first(before)
         self._view = self._shown(study)
         self._relative = self._sampler(trial)
@@ -167,27 +158,26 @@ class SteadySampler(BaseSampler):
         Baselines outside the space lack parameters that joint models need of every trial. With several objectives a
         trial that diverged has no values, and TPE would ask for the one direction of its curve.
         """
-        several = len(study.directions) > 1
+        several, most = len(study.directions) > 1, MOST_FINISHED.get(self.config.name)
 
         def visible(trial: FrozenTrial) -> bool:
             return not trial.user_attrs.get(OUTSIDE) and not (several and trial.state == TrialState.PRUNED)
 
         def learnt() -> list[FrozenTrial]:
             trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
-            return list(filter(visible, subsample_history(self.seen(trials), study.directions, self.most)))
+            return list(filter(visible, subsample_history(self.seen(trials), study.directions, most)))
 
         return showing(study, learnt)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        seed = draw_seed(self.seed, trial.number, name)
-        return self.make(seed) if self._asks else RandomSampler(seed=seed)
+        seed = draw_seed(self.config.seed, trial.number, name)
+        return SAMPLERS[self.config.name if self._asks else "random"](self.config, seed)
 
 
 def drive(ledger: Ledger, sweep: SweepConfig, untried: UntriedPoints | None, epochs: int) -> None:
-    """Let a ledger ask the sampler and the pruner of its sweep; see ``make_sampler`` and ``PRUNERS``."""
+    """Let a ledger ask the sampler and the pruner of its sweep; see ``SAMPLERS`` and ``PRUNERS``."""
     seen: Seen = ledger.by_rank if sweep.pairs else lambda trials: trials
-    sampler = make_sampler(sweep.sampler, untried, seen=seen)
-    ledger.drive(sampler, PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
+    ledger.drive(SteadySampler(sweep.sampler, untried, seen), PRUNERS[sweep.pruner.name](sweep.pruner, epochs))
 
 
 def refuse_pickles(sweep: SweepConfig, root: Path) -> None:
@@ -198,16 +188,6 @@ def refuse_pickles(sweep: SweepConfig, root: Path) -> None:
     """
     if sweep.sampler.name == "cmaes" and is_shared(storage_url(root)):
         raise ConfigError("sampler.name: cmaes keeps pickled state in the study, refused on a shared database; use tpe")
-
-
-def make_sampler(
-    config: SamplerConfig, untried: UntriedPoints | None = None, *, seen: Seen = lambda trials: trials
-) -> BaseSampler:
-    """Make the sampler of a sweep."""
-    grid = config.name == "grid"
-    make = SAMPLERS["random" if grid else config.name]
-    most, in_vain = MOST_FINISHED.get(config.name), 0 if grid else _IN_VAIN
-    return SteadySampler(lambda draw: make(config, draw), config.seed, seen, most, untried, in_vain)
 
 
 def draw_seed(seed: int, number: int, name: str = "") -> int:
