@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from icd.errors import ConfigError, IcdError, SetupError
 from icd.plugins import fault
@@ -18,9 +18,6 @@ from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, 
 from icd.worker.gpus import VISIBLE
 from icd.worker.preemption import heed, heed_sigterm
 from icd.worker.watchdog import Watchdog
-
-if TYPE_CHECKING:
-    from icd.search.core.preparation import PreflightRequest, PreflightResult
 
 # As ``icd.worker.run_trial.train_attempt``.
 AttemptFunction = Callable[..., AttemptResult]
@@ -108,7 +105,7 @@ def run_attempt(attempt: Attempt, channel: Channel, run: AttemptFunction | None 
         result = ended(attempt, "disk", " ".join(str(error).split()))
     if result.unclean:
         _SHARED.clear()
-    channel.send(result)
+    channel.send(messages.Finished(result))
 
 
 def _training() -> AttemptFunction:
@@ -127,22 +124,24 @@ def _inputs(run: AttemptFunction | None) -> object:
     return _SHARED[0] if _SHARED else None
 
 
-def prepare(request: "PreflightRequest", channel: Channel) -> "PreflightResult | IcdError":
+def prepare(message: messages.Prepare, channel: Channel) -> messages.Prepared | messages.Refused:
     """Make ready, and give what came of it."""
     from icd.worker.preflight import run_preflight
 
     try:
-        return run_preflight(request, channel.send, channel.stop_asked)
+        return messages.Prepared(
+            run_preflight(message.request, lambda text: channel.send(messages.Line(text)), channel.stop_asked)
+        )
     except IcdError as error:
-        return error
+        return messages.Refused(error)
     except Exception as error:
         from icd.worker.run_trial import machine_fault
 
         logger.exception("prepare")
-        if lacking := machine_fault(error, request.root):
-            return SetupError(f"while preparing: {lacking[1]}")
+        if lacking := machine_fault(error, message.request.root):
+            return messages.Refused(SetupError(f"while preparing: {lacking[1]}"))
         told = fault(error)
-        return ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}")
+        return messages.Refused(ConfigError(told) if told else IcdError(f"{type(error).__name__}: {error}"))
 
 
 def main() -> None:
@@ -164,10 +163,10 @@ def serve_pipe(connection: Connection, run: AttemptFunction | None = None) -> No
         _training()  # only now that the channel listens: a driver that dies meanwhile leaves nothing behind
     while True:
         message = channel.receive()
-        if isinstance(message, Attempt):
-            run_attempt(message, channel, run)
-        elif not isinstance(message, messages.Order | messages.Preempt):
+        if isinstance(message, messages.Prepare):
             channel.send(prepare(message, channel))
+        elif isinstance(message, messages.Run):
+            run_attempt(message.attempt, channel, run)
 
 
 if __name__ == "__main__":

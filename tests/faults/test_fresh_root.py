@@ -55,6 +55,10 @@ def test_a_kill_in_the_first_steps_costs_nothing(service: str, found: dict[str, 
         assert ended == [KILLED, 0, 0], place
 
 
+def test_mlflow_that_an_older_version_left_half_made_is_made_anew(found: dict[str, Any]) -> None:
+    assert found["half made"] == [KILLED, 0]
+
+
 def test_of_two_sweeps_one_trains_the_teacher_that_both_need(tmp_path: Path) -> None:
     found = run("two_sweeps", tmp_path)
     assert found["codes"] == [0, 0], found["logs"]
@@ -137,7 +141,7 @@ def fresh(folder: Path) -> dict[str, Any]:
         (folder / name).mkdir()
         return folder / name
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"half made": half_made(place("half"))}
     for service, statements in {"study": (10, 33, 45), "mlflow": (40, 300)}.items():
         beside = at_once(place(f"{service}-at-once"), service)
         killed = {at: after_kill(place(f"{service}-{at}"), service, at) for at in statements}
@@ -151,6 +155,18 @@ def after_kill(root: Path, service: str, statement: int) -> list[int]:
         open_service(root, service)
 
     return codes([started(killed)]) + codes([started(lambda: open_service(root, service)) for _ in range(2)])
+
+
+def half_made(folder: Path) -> list[int]:
+    """Die where a table was copied and the old one is not gone yet: the copy is in the way of whoever goes on."""
+
+    def made_in_place() -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        on_statement(lambda _, statement: os._exit(KILLED) if "DROP TABLE" in statement else None)
+        SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder))
+
+    return codes([started(made_in_place)]) + codes([started(lambda: open_service(folder, "mlflow"))])
 
 
 def two_sweeps(folder: Path) -> dict[str, Any]:
@@ -175,7 +191,7 @@ def two_sweeps(folder: Path) -> dict[str, Any]:
 
         def send(self, message: messages.Up) -> None:
             super().send(message)
-            if isinstance(message, str) and message.startswith("teacher epoch 1"):
+            if isinstance(message, messages.Line) and message.text.startswith("teacher epoch 1"):
                 deadline = time.monotonic() + 400
                 while not waiting() and time.monotonic() < deadline:
                     time.sleep(0.1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from icd.errors import SetupError
 from icd.search.core.attempts import Attempt, AttemptResult, Location, Policy, ResultKind, ended
-from icd.search.core.messages import EpochDone, Heartbeat, Hung, Started, Up
+from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Started, Up
 
 LATE_S = 30.0  # so long after its own watchdog should have ended it, a worker is killed by its driver
 
@@ -53,8 +53,8 @@ class AttemptTracker:
             case EpochDone():
                 go = self.policy.on_epoch(replace(message.report, location=running.location))
                 return go or message.last  # after the last epoch nothing is left to stop
-            case AttemptResult():
-                self.end(name, message)
+            case Finished():
+                self.end(name, message.result)
             case Hung():
                 self._keep_stack(running, message.stack)
         return True

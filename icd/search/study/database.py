@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ _PATIENCE_S = 60.0  # how long a database may be away
 _BUSY_S = 30.0  # how long another process may hold sqlite
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, sqlite3.Error, OSError, ValueError, RuntimeError)
 _REFUSALS = (exc.ProgrammingError, exc.DataError, exc.IntegrityError, exc.NotSupportedError)
+_ours: set[str] = set()  # versions of tables that are this Optuna's
 
 
 class StudyAwayError(SetupError):
@@ -91,8 +92,9 @@ def open_storage(url: str, *, reading: bool = False) -> BaseStorage:
         options["connect_args"] = {"timeout": _BUSY_S}
     try:
         if path is not None and not readonly:
-            make_whole(path, lambda aside: RDBStorage(f"sqlite:///{aside}").engine.dispose())
-        storage = RDBStorage(url, engine_kwargs=options)
+            filled = ("version_info", "studies")
+            make_whole(path, lambda aside: RDBStorage(f"sqlite:///{aside}").engine.dispose(), filled)
+        storage = _checked(url, options)
     except UNUSABLE as error:
         raise refusal(url, error) from error
     if not is_shared(url) and not readonly:
@@ -105,6 +107,16 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
     """Open a database where nothing can be written: the log beside it is read if it is there, and else not made."""
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_S, check_same_thread=False)
+
+
+def _checked(url: str, options: Mapping[str, Any]) -> RDBStorage:
+    """Open a database whose tables are those of this Optuna; which version that is, is read from its scripts once."""
+    storage = RDBStorage(url, engine_kwargs=dict(options), skip_compatibility_check=bool(_ours))
+    if _ours and storage.get_current_version() not in _ours:
+        storage.engine.dispose()
+        storage = RDBStorage(url, engine_kwargs=dict(options))
+    _ours.add(storage.get_current_version())
+    return storage
 
 
 def memory_storage() -> BaseStorage:

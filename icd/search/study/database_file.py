@@ -5,16 +5,21 @@ the next one cannot complete, and two processes that make them at once get in ea
 """
 
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from icd.errors import SetupError
 from icd.storage.durable import sync
 
+_BUSY_S = 30.0  # how long another process may hold it
 _BESIDE = ("-journal", "-wal", "-shm")  # SQLite's own files; they belong to one database and spoil another
+_PASSING = ("sqlite_", "_alembic_tmp_")  # names of tables that SQLite keeps, or that a step leaves when it is cut off
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -46,28 +51,35 @@ def can_be_written(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
-def make_whole(path: Path, make: Callable[[Path], None]) -> None:
-    """Make a database that is not there; others wait meanwhile.
+def make_whole(path: Path, make: Callable[[Path], None], filled: Sequence[str]) -> None:
+    """Make a database that is not there, or was left half made; others wait meanwhile.
 
     Args:
         path: Of the database.
         make: Makes it in another file, and leaves that closed.
+        filled: Tables, of this kind of database alone, of which one that is whole has rows in at least one.
 
     Raises:
         OSError: If it cannot be written, or its folder is not there.
+        SetupError: If it has tables of another program; it is left as it is.
     """
     path = path.resolve()
-    if _is_there(path):
+    if is_whole(path, filled):
         return
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
     with FileLock(path.with_name(f".{path.name}.lock")):
-        if _is_there(path):  # somebody else has made it
+        if is_whole(path, filled):  # somebody else has made it
             return
         aside = path.with_name(f".{path.name}.new")
         _remove(aside)
         try:
             make(aside)
+            with closing(sqlite3.connect(path)) as found, closing(sqlite3.connect(aside)) as made:
+                others = sorted(_tables(found) - _tables(made))
+            if others:
+                rule = "is a database of another program, and is left as it is; ICD_STORAGE_URL and MLFLOW_TRACKING_URI"
+                raise SetupError(f"{path}, with a table {others[0]!r}, {rule} must each name a file of its own")
             _remove(path)
             aside.replace(path)
             sync(path.parent)
@@ -75,8 +87,21 @@ def make_whole(path: Path, make: Callable[[Path], None]) -> None:
             _remove(aside)
 
 
-def _is_there(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+def is_whole(path: Path, filled: Sequence[str]) -> bool:
+    """Whether a database was made to its end; what is no database at all is left to those who open it."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    try:  # for writing, as a step that was cut off may have to be undone before anything can be read
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as database:
+            named = _tables(database).intersection(filled)
+            return any(database.execute(f"select 1 from {table} limit 1").fetchone() for table in named)
+    except sqlite3.Error:
+        return True
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+    return {name for name in names if not name.startswith(_PASSING)}
 
 
 def _remove(path: Path) -> None:

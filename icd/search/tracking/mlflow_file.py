@@ -28,7 +28,7 @@ def ready(uri: str) -> None:
     path = sqlite_file(uri)
     if path is None or (path.exists() and not can_be_written(path)):
         return
-    make_whole(path, lambda aside: _make_tables(aside, path.parent / ARTIFACTS))
+    make_whole(path, lambda aside: _make_tables(aside, path.parent / ARTIFACTS), ("experiments", "registered_models"))
     _mend(path)
 
 

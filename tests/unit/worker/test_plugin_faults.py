@@ -10,10 +10,10 @@ import torch
 
 from icd.config.read_sweep import read_sweep
 from icd.config.yaml import Document
-from icd.errors import IcdError, SetupError
+from icd.errors import SetupError
 from icd.search.core.attempts import Location
-from icd.search.core.messages import EpochDone, Up
-from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.messages import EpochDone, Prepare, Prepared, Refused, Up
+from icd.search.core.preparation import PreflightRequest
 from icd.search.settings import Settings, preparation
 from icd.search.suggest.search_space import SearchSpace
 from icd.worker.main import prepare
@@ -37,15 +37,15 @@ class Quiet:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], PreflightResult | IcdError]:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prepared | Refused]:
     folder = tmp_path_factory.mktemp("root")
     images = write_images(folder / "images.npz")
 
-    def prepare_with(plugin: Path) -> PreflightResult | IcdError:
+    def prepare_with(plugin: Path) -> Prepared | Refused:
         sweep = read_sweep(Document(sweep_document(images, [str(plugin)]), "sweep"))
         settings = Settings(root=folder)
         request = preparation(SearchSpace(sweep, ()).extremes(), sweep, settings, probe=True)
-        return prepare(request, Quiet())
+        return prepare(Prepare(request), Quiet())
 
     return prepare_with
 
@@ -67,17 +67,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Prefl
     ids=["scalar", "number", "nan", "raises"],
 )
 def test_a_loss_that_is_wrong_is_refused(
-    prepared: Callable[[Path], PreflightResult | IcdError], tmp_path: Path, value: str, said: str
+    prepared: Callable[[Path], Prepared | Refused], tmp_path: Path, value: str, said: str
 ) -> None:
     told = prepared(write_plugin(tmp_path, value=value))
-    assert isinstance(told, IcdError)
-    assert told.exit_code == 2
-    assert said in str(told)
+    assert isinstance(told, Refused)
+    assert told.error.exit_code == 2
+    assert said in str(told.error)
 
 
-def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], PreflightResult | IcdError], tmp_path: Path) -> None:
+def test_a_loss_that_prints_is_no_fault(prepared: Callable[[Path], Prepared | Refused], tmp_path: Path) -> None:
     told = prepared(write_plugin(tmp_path, value=f"(print('hello'), {VALUE})[1]"))
-    assert isinstance(told, PreflightResult), told
+    assert isinstance(told, Prepared), told.error
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ def test_what_the_machine_lacks_is_no_bug(monkeypatch: pytest.MonkeyPatch, error
         raise error
 
     monkeypatch.setattr("icd.worker.preflight.run_preflight", lacking)
-    answer = prepare(PreflightRequest(configs=[], root="/root"), Quiet())
-    assert isinstance(answer, SetupError)
-    assert re.match(said, str(answer)), answer
+    answer = prepare(Prepare(PreflightRequest(configs=[], root="/root")), Quiet())
+    assert isinstance(answer, Refused)
+    assert isinstance(answer.error, SetupError)
+    assert re.match(said, str(answer.error)), answer.error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from icd.search.core.attempts import AttemptResult, Location
-from icd.search.core.messages import EpochDone, Up
+from icd.search.core.attempts import Location
+from icd.search.core.messages import EpochDone, Finished, Up
 from icd.worker.main import run_attempt
 from icd.worker.watchdog import Watchdog
 from tests.workers import Book
@@ -52,6 +52,6 @@ def test_a_disk_that_takes_no_stack_pauses_the_sweep(
 
     monkeypatch.setattr(Path, "mkdir", full)
     run_attempt(attempt, Driver(), lambda *_, **__: pytest.fail("nothing can be kept"))
-    (end,) = [message for message in said if isinstance(message, AttemptResult)]
+    (end,) = [message.result for message in said if isinstance(message, Finished)]
     assert end.kind == "disk"
     assert os.strerror(code) in end.reason

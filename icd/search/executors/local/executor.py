@@ -11,7 +11,7 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 from icd.config.sweep import Resources
-from icd.errors import IcdError, SetupError
+from icd.errors import SetupError
 from icd.search.controller.retry import RETRIES
 from icd.search.core import messages
 from icd.search.core.attempts import (
@@ -68,7 +68,7 @@ class LocalExecutor:
     ) -> PreflightResult:
         self.start()
         worker, told, deaths = self.workers[0], False, 0
-        worker.send(request)
+        worker.send(messages.Prepare(request))
         while True:
             for heard, message in self._messages():
                 if heard is not worker:
@@ -76,12 +76,12 @@ class LocalExecutor:
                         heard.reap()
                     continue
                 match message:
-                    case str():
-                        say(message)
-                    case PreflightResult():
-                        return message
-                    case IcdError():
-                        raise message
+                    case messages.Line():
+                        say(message.text)
+                    case messages.Prepared():
+                        return message.result
+                    case messages.Refused():
+                        raise message.error
                     case None:
                         told, deaths = False, deaths + 1
                         died = f"the worker died while preparing ({self._cause(worker)[1]}); see {worker.log}"
@@ -89,7 +89,7 @@ class LocalExecutor:
                             raise SetupError(died)
                         say(f"{died}; retry {deaths}/{PREPARE_RETRIES}")
                         worker.start(self.launch, self.threads)
-                        worker.send(request)
+                        worker.send(messages.Prepare(request))
             if stop() and not told:
                 worker.send(messages.Order.STOP)
                 told = True
@@ -133,7 +133,7 @@ class LocalExecutor:
                 worker.start(self.launch, self.threads)
             worker.attempt = attempt.name
             tracker.begin(attempt, worker.location, worker.child.pid if worker.child else 0)
-            worker.send(attempt)
+            worker.send(messages.Run(attempt))
 
     def _hear(self, worker: WorkerProcess, message: messages.Up | None, tracker: AttemptTracker) -> None:
         name = worker.attempt
@@ -142,10 +142,10 @@ class LocalExecutor:
             worker.attempt = ""
             self._note(worker, tracker.died(name, lambda _: (kind, f"{reason}; see {worker.log}")))
             return
-        if isinstance(message, AttemptResult):
+        if isinstance(message, messages.Finished):
             worker.attempt = ""
-            self._note(worker, message)
-            if message.unclean:
+            self._note(worker, message.result)
+            if message.result.unclean:
                 worker.kill()
         go = tracker.hear(name, message)
         if isinstance(message, messages.EpochDone):

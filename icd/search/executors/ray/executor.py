@@ -17,9 +17,9 @@ from ray import tune
 from ray.exceptions import RayError
 
 from icd.config.sweep import Resources
-from icd.errors import IcdError, Interrupted, SetupError
+from icd.errors import Interrupted, SetupError
 from icd.search.core.attempts import PREPARE_RETRIES, Attempt, Policy
-from icd.search.core.messages import Heartbeat, Order
+from icd.search.core.messages import Heartbeat, Line, Order, Prepare, Prepared, Refused
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.ray.cluster import Cluster
 from icd.search.executors.ray.connection import signals_kept
@@ -74,13 +74,13 @@ class RayExecutor:
                 say(f"{reason}; retry {deaths}/{PREPARE_RETRIES}")
                 while exits.resting and not stop():
                     time.sleep(_TICK_S)
-        if isinstance(message, IcdError):
-            raise message
-        return message
+        if isinstance(message, Refused):
+            raise message.error
+        return message.result
 
     def _prepare_once(
         self, request: PreflightRequest, say: Callable[[str], None], stop: Callable[[], bool]
-    ) -> PreflightResult | IcdError:
+    ) -> Prepared | Refused:
         remote: Any = ray.remote(Preparer)
         preparer = remote.options(
             num_cpus=self.cluster.cpus,
@@ -88,17 +88,17 @@ class RayExecutor:
             label_selector=self.cluster.labels or None,
             max_restarts=0,
         ).remote()
-        done, begun = preparer.prepare.remote(self.control.name, request), False
+        done, begun = preparer.prepare.remote(self.control.name, Prepare(request)), False
         try:
             while True:
                 self.control.put({PREPARE: Order.STOP if stop() else None})
                 ready, _ = ray.wait([done], timeout=_TICK_S)
                 for _, message in self.control.take(wait=bool(ready)):
                     begun = True
-                    if isinstance(message, str):
-                        say(message)
+                    if isinstance(message, Line):
+                        say(message.text)
                 if ready:
-                    answer: PreflightResult | IcdError = ray.get(done)
+                    answer: Prepared | Refused = ray.get(done)
                     return answer
                 if stop() and not begun:
                     raise Interrupted("stopped while waiting for a place on the cluster")

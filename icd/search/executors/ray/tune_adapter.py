@@ -10,8 +10,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from icd.search.core.attempts import AttemptResult
-from icd.search.core.messages import Up
+from icd.search.core.messages import Finished, Up
 from icd.search.executors.ray.internals import drop_waiting, error_text
 from icd.search.executors.ray.trial_tracker import TrialTracker
 
@@ -68,8 +67,8 @@ class TrackerScheduler(FIFOScheduler):
         message: Up = result["message"]
         with self._failing():
             go = self.tracker.hear(trial_name(trial), message)
-            if isinstance(message, AttemptResult):
-                go = message.unclean  # then its process ends itself, and is not used again
+            if isinstance(message, Finished):
+                go = message.result.unclean  # then its process ends itself, and is not used again
             return str(TrialScheduler.CONTINUE if go else TrialScheduler.STOP)
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:

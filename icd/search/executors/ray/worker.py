@@ -12,10 +12,9 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from icd.errors import IcdError, SetupError
+from icd.errors import SetupError
 from icd.search.core import messages
-from icd.search.core.attempts import Attempt, AttemptResult, Location
-from icd.search.core.preparation import PreflightRequest, PreflightResult
+from icd.search.core.attempts import Attempt, Location
 from icd.search.executors.ray.control import ControlLink
 from icd.worker.gpus import VISIBLE
 from icd.worker.main import AttemptFunction, prepare, run_attempt
@@ -67,9 +66,9 @@ class RayChannel:
             while self._control.order() is messages.Order.HOLD:
                 time.sleep(FENCE_EVERY_S)
                 self._tell(message)
-        elif isinstance(message, AttemptResult):
+        elif isinstance(message, messages.Finished):
             self._tell(message)
-            raise RuntimeError(f"this process is not used again: {message.spent or message.reason}")
+            raise RuntimeError(f"this process is not used again: {message.result.spent or message.result.reason}")
         else:
             self._control.say(message, wait=not isinstance(message, messages.Heartbeat))
 
@@ -112,10 +111,10 @@ def run_in_tune(control: str, attempt: Attempt, run: AttemptFunction | None) -> 
 class Preparer:
     """An actor that makes ready."""
 
-    def prepare(self, control: str, request: PreflightRequest) -> PreflightResult | IcdError:
+    def prepare(self, control: str, message: messages.Prepare) -> messages.Prepared | messages.Refused:
         with RayChannel(control, PREPARE) as channel:
             channel.tell_control(messages.Started(channel.location, os.getpid()))
-            return prepare(request, channel)
+            return prepare(message, channel)
 
 
 def see_given_gpus() -> str:

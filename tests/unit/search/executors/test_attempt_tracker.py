@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from icd.search.core.attempts import Attempt, Location, ended
-from icd.search.core.messages import EpochDone, Heartbeat, Hung, Order, Preempt, Started
+from icd.search.core.messages import EpochDone, Finished, Heartbeat, Hung, Order, Preempt, Started
 from icd.search.executors.attempt_tracker import LATE_S, AttemptTracker
 from icd.search.executors.ray.control import Control
 from tests.workers import Book, epoch_of
@@ -36,7 +36,7 @@ def test_what_is_told_says_where_it_was(tracker: AttemptTracker, book: Book) -> 
     assert tracker.hear(attempt.name, Heartbeat(1, 2, 3))
     assert tracker.progress() == {0: Heartbeat(1, 2, 3)}
     assert tracker.hear(attempt.name, EpochDone(epoch_of(attempt), last=False))
-    assert tracker.hear(attempt.name, ended(attempt, "complete"))
+    assert tracker.hear(attempt.name, Finished(ended(attempt, "complete")))
     assert [told.location for told in book.epochs] + [told.location for told in book.ends] == [HERE, HERE]
     assert tracker.progress() == {}
 
@@ -45,7 +45,7 @@ def test_an_attempt_ends_once(tracker: AttemptTracker, book: Book) -> None:
     attempt = begun(tracker)
     tracker.end(attempt.name, ended(attempt, "lost"))
     assert not tracker.hear(attempt.name, EpochDone(epoch_of(attempt), last=False)), "it was given up"
-    assert not tracker.hear(attempt.name, ended(attempt, "complete"))
+    assert not tracker.hear(attempt.name, Finished(ended(attempt, "complete")))
     assert tracker.died(attempt.name, lambda running: ("killed", "gone")) is None
     assert book.kinds == ["lost"]
     assert book.epochs == []

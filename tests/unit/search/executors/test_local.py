@@ -17,6 +17,7 @@ import pytest
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core.attempts import Attempt, AttemptResult, ended
+from icd.search.core.messages import Line, Prepare, Prepared
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.local import worker_process
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
@@ -295,12 +296,12 @@ def dying_preparers(book: Path, deaths: int) -> Start:
         def work() -> int:
             close_all_but({0, 1, 2, pipe})
             connection = Connection(pipe)
-            assert isinstance(connection.recv(), PreflightRequest)
+            assert isinstance(connection.recv(), Prepare)
             with book.open("a") as file:
                 file.write("begun\n")
             if len(book.read_text().splitlines()) <= deaths:
                 os.kill(os.getpid(), signal.SIGKILL)
-            connection.send(PREPARED)
+            connection.send(Prepared(PREPARED))
             return 0
 
         return Fork(forked(work))
@@ -335,10 +336,10 @@ def test_an_idle_worker_that_dies_while_another_prepares_is_let_go(tmp_path: Pat
             close_all_but({0, 1, 2, pipe})
             connection = Connection(pipe)
             while log.name == "worker-0.log" and not noticed.exists():
-                connection.send("x")
+                connection.send(Line("x"))
                 time.sleep(0.02)
             if log.name == "worker-0.log":
-                connection.send(PREPARED)
+                connection.send(Prepared(PREPARED))
             return 0
 
         return Fork(forked(work))

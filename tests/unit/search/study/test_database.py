@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from icd.errors import SetupError
 from icd.search.study import database as storage
 from icd.search.study.database import is_shared, open_storage, patiently, redacted, storage_url
 from icd.search.study.locks import PostgresLock
+from icd.search.tracking.mlflow_file import ready
 from tests.driving import empty_database
 
 SECRETS = [
@@ -82,7 +84,11 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         open_storage(f"sqlite:///{tmp_path}/study.db")
 
 
-def test_tables_of_another_optuna(database: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_tables_of_another_optuna(database: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    monkeypatch.setattr(storage, "_ours", set())
+    if not first:  # which version is ours is known then
+        assert open_storage(f"sqlite:///{database}").get_all_studies() == []
     with sqlite3.connect(database) as connection:
         assert connection.execute("update alembic_version set version_num = 'v2.6.0.a'").rowcount == 1
     with pytest.raises(SetupError, match=r"cannot be opened: .*optuna storage upgrade"):
@@ -153,13 +159,23 @@ def test_a_full_disk_is_said_at_once(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_what_a_killed_process_has_left_aside_is_made_anew(tmp_path: Path) -> None:
-    for name in (".study.db.new", ".study.db.new-journal", "study.db", "study.db-wal"):
-        (tmp_path / name).write_bytes(b"" if name == "study.db" else b"half made")
-    opened = open_storage(f"sqlite:///{tmp_path}/study.db")
-    assert opened.get_all_studies() == []
-    engine_of(opened).dispose()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".study.db.lock", "study.db"]
+def test_a_database_of_another_program_is_left_as_it_is(database: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.executescript(
+            "create table alembic_version (version_num); insert into alembic_version values ('1');"
+            "create table customers (name); insert into customers values ('Anna')"
+        )
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("delete from version_info")  # no sweep is in it yet, and Optuna's tables are all there
+    before = {path: path.read_bytes() for path in (other, database)}
+    with pytest.raises(SetupError, match=f"{other}, with a table 'customers', is a database of another program"):
+        open_storage(f"sqlite:///{other}", reading=True)
+    for path in before:
+        with pytest.raises(SetupError, match=f"{path}, with a table .*, is a database of another program"):
+            ready(f"sqlite:///{path}")  # as MLflow's
+    assert {path: path.read_bytes() for path in before} == before
+    assert open_storage(f"sqlite:///{database}").get_all_studies() == [], "what was left half made is made anew"
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
