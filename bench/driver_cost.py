@@ -113,7 +113,7 @@ def ask_cost(known: list[int], asks: int) -> list[dict[str, Any]]:
         for number in known:
             fill(storage, ledger, space, number - have, plain)
             have = number
-            samplers.drive(ledger, sweep, [], EPOCHS)
+            samplers.drive(ledger, sweep, space.untried(), EPOCHS)
             known_numbers = {record.number for record in ledger.records()}
             took, busy = [], []
             for turn in range(asks):

@@ -40,7 +40,7 @@ from icd.config.sweep import Budget, PrunerConfig, SamplerConfig, SweepConfig
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, RunContext, trial_folder
 from icd.search.study.ledger import Ledger
-from icd.search.suggest.samplers import PRUNERS, make_sampler
+from icd.search.suggest.samplers import drive
 from icd.search.tracking.tracker import Tracker
 
 EPOCHS, WORKERS = 27, 4
@@ -197,7 +197,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
     )
     began = time.perf_counter()
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    ledger.drive(make_sampler(sweep.sampler, seed, []), PRUNERS[sweep.pruner.name](sweep.pruner, EPOCHS))
+    drive(ledger, sweep, None, EPOCHS)
     space: Any = tables.TableSpace(task.suggest, EPOCHS)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         context, tracker = RunContext(folder=Path(name), root=Path(name)), Tracker(lambda line: None)

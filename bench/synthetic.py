@@ -94,7 +94,7 @@ def driver_for(
     ledger = Ledger.create(storage, sweep, {"uid": sweep.name, "digest": sweep.digest()})
     before(storage, ledger, space)
     epochs = sweep.template["training"]["epochs"]
-    drive(ledger, sweep, [], epochs)
+    drive(ledger, sweep, space.untried(), epochs)
     place = folder / "sweeps" / sweep.name
     place.mkdir(parents=True)
     site, tracker = RunContext(folder=place, root=folder), Tracker(lambda line: None)

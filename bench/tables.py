@@ -150,7 +150,7 @@ class TableConfig:
 class TableSpace:
     """What the driver needs of a search space."""
 
-    starts: tuple[Any, ...] = ()
+    enqueued: tuple[Any, ...] = ()
 
     def __init__(self, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
         self.suggest, self.epochs = suggest, epochs
@@ -173,11 +173,11 @@ class TableSpace:
     def row(self, *configs: TableConfig) -> dict[str, str]:
         return {name: f"v{value}" for config in configs for name, value in config.document.items()}
 
-    def size(self) -> int | None:
+    def untried(self) -> None:
         return None
 
 
-PREPARED: Any = SimpleNamespace(pin=lambda config: config, data_digest="", num_classes=10, teacher_caches={})
+PREPARED: Any = SimpleNamespace(pinned=lambda runs: runs, data_digest="", num_classes=10, teacher_caches={})
 
 
 class Workers:
@@ -229,7 +229,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
         budget=Budget(trials=1000),
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
-    drive(ledger, sweep, [], 1)
+    drive(ledger, sweep, None, 1)
     space: Any = TableSpace(table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)

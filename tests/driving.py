@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from icd.search.study.sweep_files import sweep_files_of
 from icd.search.suggest.list_source import ListSource
 from icd.search.suggest.samplers import drive
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.search.suggest.warm_start import find_starts, stored_starts
 from icd.search.tracking.run_view import Row, RunView
 from icd.search.tracking.tracker import Tracker
 from tests.documents import document_of
@@ -120,7 +121,7 @@ class Hand:
                 "document": json.dumps(document),
                 "sweep": json.dumps(self.sweep.to_data()),
                 "space": json.dumps(summary(self.sweep.template)),
-                "starts": to_json(starts),
+                "starts": [asdict(start) for start in starts],
                 "data_digest": self.prepared.data_digest,
                 "teachers": dict(self.prepared.teachers),
                 "digest": self.sweep.digest(),
@@ -131,8 +132,7 @@ class Hand:
 
     def drive(self) -> SweepController:
         """Make the driver: here that of the search."""
-        points = list(self.space.points()) if self.sweep.sampler.name == "grid" else []
-        drive(self.ledger, self.sweep, points, EPOCHS)
+        drive(self.ledger, self.sweep, self.space.untried(), EPOCHS)
         return self.driver_of(self.sweep)
 
     def driver_of(self, sweep: SweepConfig, source: ListSource | None = None) -> SweepController:

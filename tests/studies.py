@@ -63,7 +63,7 @@ class Study:
             "digest": self.sweep.digest(),
         }
         self.ledger = Ledger.create(open_storage(storage_url(root)), self.sweep, attributes)
-        drive(self.ledger, self.sweep, [], EPOCHS)
+        drive(self.ledger, self.sweep, self.space.untried(), EPOCHS)
         self.folder = sweep_folder(root, self.sweep.name)
         self.folder.mkdir(parents=True)
 

@@ -13,8 +13,8 @@ from icd.text import cell_text, columns
 
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
-    from icd.search.core.concordance import RungConcordance
     from icd.search.core.records import TrialRecord
+    from icd.search.foresight import RungConcordance
     from icd.search.sweep_status import SweepStatus
 
 _KNOWN = ("control", "attempts", "started", "ended", "twin", "rank", "key")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icd.search.core.concordance import RungConcordance, concordance, rungs
 from icd.search.core.records import TrialRecord
+from icd.search.foresight import RungConcordance, concordance, rungs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import Document, in_order
+from icd.config.document import Document
 from icd.config.overrides import apply_overrides
-from icd.config.read_trial import read_trial
-from icd.config.sweep import Baseline, SweepConfig
-from icd.config.trial import TrialConfig
-from icd.errors import ConfigError, Problem, StateError, UsageError
-from icd.search.core.pair_runs import key_of, pair_runs_of
+from icd.config.sweep import SweepConfig
+from icd.errors import ConfigError, StateError, UsageError
+from icd.search.core.pair_runs import PairRun, key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import TrialRecord, best, interrupted
 from icd.search.core.trial_request import TrialRequest, new_name
@@ -21,7 +19,7 @@ from icd.search.session import stored_document, stored_sweep
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import sweep_files_of
 from icd.search.study.sweep_index import find, pasted, refuse_elsewhere, sweep_folder
-from icd.search.suggest.search_space import SearchSpace, Start
+from icd.search.suggest.search_space import SearchSpace
 from icd.search.suggest.warm_start import stored_starts
 from icd.search.sweep_status import driver_of, refuse_another_root, used_budget
 
@@ -86,31 +84,13 @@ class _Asked:
             raise StateError(f"sweep {name!r} has no trial {number} of its search; see '{again}'")
         return self.records[number]
 
-    def configs(self, document: Document) -> dict[str, TrialConfig]:
-        """Read a trial's document, for each pair.
-
-        Raises:
-            ConfigError: With every problem.
-        """
-        networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        found: dict[str, TrialConfig] = {}
-        problems: list[Problem] = []
-        for name, own in networks.items():
-            try:
-                found[name] = read_trial(replace(document, data={**document.data, **own}))
-            except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(in_order(problems))
-        return found
-
-    def key(self, configs: Mapping[str, TrialConfig]) -> str:
+    def key(self, members: Sequence[PairRun]) -> str:
         """Give the key that the trial will have."""
         known = self.ledger.attributes
         prepared = PreflightResult(
             data_digest=known["data_digest"], teachers=known["teachers"], tuned=known.get("tuned", {})
         )
-        return key_of(pair_runs_of({name: prepared.pin(config) for name, config in configs.items()}))
+        return key_of(prepared.pinned(members))
 
     def refuse_without_room(self, waiting: int) -> None:
         """Refuse where the budget is spent, or promised to what is enqueued and to requests that wait.
@@ -120,8 +100,7 @@ class _Asked:
         """
         name, budget = self.ledger.name, self.sweep.budget
         labels = {record.baseline or record.start for record in self.records}
-        enqueued: list[Baseline | Start] = [*self.sweep.enqueue, *self.space.starts]
-        waiting += sum(item.label not in labels for item in enqueued)
+        waiting += sum(item.label not in labels for item in self.space.enqueued)
         tried = sum(record.counts for record in self.records)
         spent = used_budget(self.ledger, self.records)
         limits = {"hours": budget.hours, "gpu_hours": budget.gpu_hours}
@@ -165,11 +144,10 @@ def try_trial(
     """
     asked = _asked(root, name)
     record = asked.base(base)
-    configs, document = _configured(asked, record, overrides)
-    first = next(iter(configs.values()))
-    params = asked.space.params(first, record.params)
+    members, document = _configured(asked, record, overrides)
+    params = asked.space.params(members[0].config, record.params)
     label = f"try {label or ', '.join(overrides)}"[:_LONGEST_LABEL]
-    request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(configs), params=params or {})
+    request = TrialRequest(name=new_name(), label=label, document=document, key=asked.key(members), params=params or {})
     driver, learnt = driver_of(root, name), params is not None and asked.sweep.sampler.name not in ("cmaes", "nsga2")
     told: dict[str, Any] = {"base": record.number, "searched": learnt, "driver": driver}
     twins = [other for other in asked.records if other.key == request.key and other.state not in _FORGOTTEN]
@@ -202,8 +180,8 @@ def _asked(root: Path, name: str) -> _Asked:
 
 def _configured(
     asked: _Asked, record: TrialRecord, overrides: Sequence[str]
-) -> tuple[dict[str, TrialConfig], dict[str, Any]]:
-    """Lay what is set over a trial; its configurations by pair, and its document.
+) -> tuple[Sequence[PairRun], dict[str, Any]]:
+    """Lay what is set over a trial; its runs and its document.
 
     Raises:
         ConfigError: With every problem, also of what cannot be compared with the sweep's other trials.
@@ -211,8 +189,8 @@ def _configured(
     source = f"trial {record.number} of sweep {asked.ledger.name}"
     before = Document(asked.space.tried(record), source)
     document = apply_overrides(before, overrides)
-    configs = asked.configs(document)
-    now, old = (next(iter(found.values())) for found in (configs, asked.configs(before)))
+    members = asked.space.members(document)
+    now, old = members[0].config, asked.space.members(before)[0].config
     if asked.space.params(now, record.params) is None:
         changed = {part: getattr(now, part) != getattr(old, part) for part in _FIXED}
         changed["training.epochs"] = now.training.epochs != old.training.epochs
@@ -221,7 +199,7 @@ def _configured(
             raise ConfigError([document.problem(tuple(part.split(".")), rule) for part in wrong])
     if asked.space.requested(document.data) != {**document.data}:
         raise ConfigError(document.problem((), "images, plugins and pairs are those of the sweep and cannot be set"))
-    return configs, document.data
+    return members, document.data
 
 
 def _taken(ledger: Ledger, request: TrialRequest, wait_s: float) -> TrialRecord | None:
@@ -239,10 +217,8 @@ def _result(
     asked: _Asked, request: TrialRequest, record: TrialRecord | None, *, new: bool = True, **told: Any
 ) -> TryResult:
     metrics = [objective.metric for objective in asked.sweep.objectives]
-    twin = record.twin if record is not None and record.twin is not None else None
-    if record is not None and twin is not None:  # the driver found it while the request was on its way
-        record = next(other for other in asked.ledger.records() if other.number == twin)
-        new = False
+    if record is not None and record.twin is not None:  # the driver found it while the request was on its way
+        record, new = asked.ledger.record(record.twin), False
     if record is not None and told["driver"] is None:
         (record,) = interrupted([record])
     return TryResult(

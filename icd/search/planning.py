@@ -180,17 +180,17 @@ def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
         named = [space.members(space.baseline(item))[0].config for item in sweep.enqueue]
         outside = sum(space.params(config, {}) is None for config in named)
         limits.append(size + outside + sum(not start.params for start in space.starts))
-    return max(min(limits), len(sweep.enqueue) + len(space.starts)) if limits else None
+    return max(min(limits), len(space.enqueued)) if limits else None
 
 
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:
     """Ask a study in memory, seeded and numbered as the real one would be, for no more than the budget allows."""
     ledger = Ledger.create(memory_storage(), sweep, {})
-    drive(ledger, sweep, list(space.points()) if sweep.sampler.name == "grid" else [], 1)
-    for label in (*(baseline.label for baseline in sweep.enqueue), *(start.label for start in space.starts)):
-        ledger.add_baseline(label, {}, {}, {})
+    drive(ledger, sweep, space.untried(), 1)
+    for item in space.enqueued:
+        ledger.add_baseline(item.label, {}, {}, {})
     trials = sweep.budget.trials
-    room = _SUGGESTIONS if trials is None else max(0, trials - len(sweep.enqueue) - len(space.starts))
+    room = _SUGGESTIONS if trials is None else max(0, trials - len(space.enqueued))
     for _ in range(min(_SUGGESTIONS, space.size() or _SUGGESTIONS, room)):
         ledger.ask(space.suggest)
     return {record.number: shown_params(record.params) for record in ledger.records() if record.baseline is None}

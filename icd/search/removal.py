@@ -9,9 +9,9 @@ from pathlib import Path
 from icd.errors import SetupError, StateError, did_you_mean
 from icd.search.study.database import open_storage, redacted, storage_url
 from icd.search.study.ledger import Ledger
-from icd.search.study.locks import sweep_lock
+from icd.search.study.locks import lock_folders, sweep_lock
 from icd.search.study.sweep_files import sweep_files_of
-from icd.search.study.sweep_index import can_exist, pasted, refuse_earlier, refuse_elsewhere, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import opened, pasted, refuse_elsewhere, sweep_folder, tracking_uri
 from icd.search.sweep_status import driver_of
 from icd.search.tracking.mlflow_client import advice, connect, own_experiment, refuse_address
 from icd.search.tracking.mlflow_pages import without_password
@@ -32,10 +32,10 @@ def parts_of(root: Path, name: str, *, mlflow: bool) -> list[str]:
             f"sweep {name!r} is driven by {driver}; end it first with '{pasted(root, 'stop', name, '--now')}'"
         )
     folder, url = sweep_folder(root, name), storage_url(root)
-    refuse_earlier(root)
-    names = Ledger.names(storage := open_storage(url)) if can_exist(root, url) else []
+    storage = opened(root)
+    names = Ledger.names(storage) if storage is not None else []
     files = sweep_files_of(folder)
-    if name in names:
+    if storage is not None and name in names:
         Ledger.refuse_foreign(storage, name)
         refuse_elsewhere(root, name)
     else:
@@ -65,18 +65,20 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
         storage = open_storage(url)
         if mlflow and name in Ledger.names(storage):
             _drop_experiment(tracking_uri(root), name, str(Ledger(storage, name).attributes.get("uid", "")))
-        _drop_files(folder)
+        files = sweep_files_of(folder)
+        if files.bucket is not None:
+            for object_name in files.bucket.list(files.prefix):
+                files.bucket.forget(object_name)
+        for place in lock_folders(folder, url):
+            _empty(place)
         Ledger.remove(storage, name)
     # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
-    with suppress(OSError):
-        folder.rmdir()
+    for place in lock_folders(folder, url):
+        with suppress(OSError):
+            place.rmdir()
 
 
-def _drop_files(folder: Path) -> None:
-    files = sweep_files_of(folder)
-    if files.bucket is not None:
-        for object_name in files.bucket.list(files.prefix):
-            files.bucket.forget(object_name)
+def _empty(folder: Path) -> None:
     try:
         for path in folder.iterdir():
             (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)

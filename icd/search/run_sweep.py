@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from icd.search.study.sweep_index import pasted, tracking_uri
 from icd.search.suggest.samplers import drive, refuse_pickles
 from icd.search.suggest.search_source import retry_failed
 from icd.search.suggest.search_space import SearchSpace
-from icd.search.suggest.warm_start import find_starts, stored_starts, to_json
+from icd.search.suggest.warm_start import find_starts, stored_starts
 from icd.search.sweep_status import has_ended
 from icd.training.hardware import versions
 
@@ -123,7 +123,7 @@ def _create(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **kept,
         "space": json.dumps(summary(sweep.template)),
-        "starts": to_json(space.starts),
+        "starts": [asdict(start) for start in space.starts],
         "versions": {**versions(), **{name: version(name) for name in _LIBRARIES}, "git": _git_commit()},
         "data": prepared.data,
         "data_digest": prepared.data_digest,
@@ -140,9 +140,8 @@ def _drive(
     sweep: SweepConfig, space: SearchSpace, ledger: Ledger, prepared: PreflightResult, held: Session
 ) -> SweepResult:
     settings = held.settings
-    points = list(space.points()) if sweep.sampler.name == "grid" else []
     epochs = max(space.members(space.document(corner))[-1].last for corner in space.corners())
-    drive(ledger, sweep, points, epochs)
+    drive(ledger, sweep, space.untried(), epochs)
     if sweep.pruner.compares and (warning := foresight(sweep, settings.root, epochs).warning(sweep)):
         settings.announce(f"WARNING: {warning}")
     if settings.retry_failed:

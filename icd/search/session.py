@@ -29,8 +29,8 @@ from icd.search.study.sweep_files import fetch_trials, sweep_files_of
 from icd.search.study.sweep_index import (
     REPORT_NAME,
     find,
+    opened,
     pasted,
-    refuse_earlier,
     refuse_elsewhere,
     refuse_one_database,
     sweep_folder,
@@ -219,7 +219,7 @@ def session(sweep: SweepConfig, settings: Settings) -> Iterator[Session]:
     url = storage_url(settings.root)
     refuse_one_database(settings.root)
     refuse_address(tracking_uri(settings.root))
-    refuse_earlier(settings.root)
+    opened(settings.root)  # or refuse it
     refuse_elsewhere(settings.root, sweep.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from icd.search.core.attempts import Attempt, AttemptResult, EpochReport, Locati
 from icd.search.core.device_usage import COST, mixed_cost, uses
 from icd.search.core.pair_runs import key_of
 from icd.search.core.preparation import PreflightResult
+from icd.search.core.records import TrialRecord
 from icd.search.core.trial_request import TrialRequest
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import SearchSource
@@ -148,9 +149,7 @@ class SweepController:
         devices = record.attributes.get("devices", [])
         if epoch.device and epoch.device not in devices:  # the next attempt may come to another type
             self.ledger.note(epoch.number, devices=[*devices, epoch.device])
-        reason = self._reason_to_prune(epoch.number, epoch.epoch) if epoch.epoch < under_way.epochs else ""
-        is_pruned = bool(reason) and self._notes_verdict(epoch.number, epoch.epoch, reason)
-        self.ledger.judged()
+        is_pruned = self._judge(epoch.number, epoch.epoch, under_way.epochs)
         if is_pruned:
             self.recorder.fetch(epoch.number)
             self.ledger.tell(epoch.number, "pruned", **self.recorder.costs(epoch.number))
@@ -201,7 +200,7 @@ class SweepController:
         """Read the ledger: what is known, what was under way, what a killed driver left half said."""
         ended = []
         for record in self.ledger.records(self.source.stage):
-            if record.state == "running" and record.attributes.get("exit_reason") in ("pruned", "diverged"):
+            if record.state == "running" and self._is_at_end(record):
                 costs = {} if "seconds" in record.attributes else self.recorder.costs(record.number)
                 self.ledger.tell(record.number, "pruned", **costs)  # by now the pruner may judge otherwise
                 record = self.ledger.record(record.number)
@@ -216,6 +215,14 @@ class SweepController:
                 self._ended.append(record.state)
                 ended.append(record)
         self.recorder.drop_checkpoints(ended)
+
+    def _is_at_end(self, record: TrialRecord) -> bool:
+        """Whether a trial stops by a verdict that was noted, or after an epoch that was committed and not judged."""
+        if "exit_reason" in record.attributes:
+            return record.attributes["exit_reason"] in ("pruned", "diverged")
+        if not record.curve or not self.sweep.pruner.prunes:
+            return False
+        return self._judge(record.number, record.epochs, self.source.members(record)[-1].last)
 
     def _room(self) -> bool:
         """Whether the budget, the grid and the sampler allow another trial."""
@@ -271,6 +278,14 @@ class SweepController:
 
     # Judging
 
+    def _judge(self, number: int, epoch: int, epochs: int) -> bool:
+        """Commit what is to be said of a trial after an epoch of so many; whether it stops."""
+        reason = self._reason_to_prune(number, epoch) if epoch < epochs else ""
+        if reason and self._notes_verdict(number, epoch, reason, epochs):
+            return True
+        self.ledger.judged(number)
+        return False
+
     def _reason_to_prune(self, number: int, epoch: int) -> str:
         """Say why a trial should stop after an epoch, from what is committed; empty where it should not."""
         pruner = self.sweep.pruner
@@ -281,12 +296,11 @@ class SweepController:
         found = [term.brief for term in self.recorder.dead_and_searched(number, epoch)]
         return f"dead term: {'; '.join(found)}" if found else ""
 
-    def _notes_verdict(self, number: int, epoch: int, reason: str) -> bool:
+    def _notes_verdict(self, number: int, epoch: int, reason: str, epochs: int) -> bool:
         """Note that a trial looks poor, and whether it stops: a control trial goes on, and the study keeps when."""
         record = self.ledger.record(number)
         if not record.control:
-            end = {"reason": reason, "exit_reason": "pruned", "planned_epochs": self.running[number].epochs}
-            self.ledger.note(number, end=end)
+            self.ledger.note_verdict(number, reason=reason, exit_reason="pruned", planned_epochs=epochs)
         elif record.would_stop_at is None:
             self.ledger.note(number, would_stop_at=epoch)
         return not record.control

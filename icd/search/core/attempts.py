@@ -74,13 +74,6 @@ class RunContext:
     # what is kept of each teacher's answers, by ``teacher_name``: ``full``, ``stream`` or ``off``
     teacher_caches: Mapping[str, str] = field(default_factory=dict)
 
-    def here(self) -> "RunContext":
-        """Give the same with this machine's folders."""
-        if not self.bucket:
-            return self
-        root = local_root(self.bucket)
-        return replace(self, root=root, folder=root / "sweeps" / self.folder.name)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -134,7 +127,12 @@ class Attempt:
 
     def here(self) -> "Attempt":
         """Give the same attempt with this machine's folders."""
-        return replace(self, context=self.context.here())
+        if not self.context.bucket:
+            return self
+        root = local_root(self.context.bucket)
+        return replace(
+            self, context=replace(self.context, root=root, folder=root / "sweeps" / self.context.folder.name)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

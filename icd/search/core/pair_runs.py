@@ -3,8 +3,8 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,6 @@ def pair_runs_of(configs: Mapping[str, TrialConfig]) -> tuple[PairRun, ...]:
     for name, config in configs.items():
         found.append(PairRun(config=config, name=name, before=found[-1].last if found else 0))
     return tuple(found)
-
-
-def pinned(runs: Sequence[PairRun], pin: Callable[[TrialConfig], TrialConfig]) -> tuple[PairRun, ...]:
-    """Give the same runs with what is ready written into their configurations."""
-    return tuple(replace(run, config=pin(run.config)) for run in runs)
 
 
 def key_of(members: Sequence[PairRun]) -> str:

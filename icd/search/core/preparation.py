@@ -8,6 +8,7 @@ from typing import Any
 from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.errors import ConfigError, Problem, StateError
+from icd.search.core.pair_runs import PairRun
 from icd.teacher.cache import BUDGET_GB, CacheMode
 
 
@@ -77,12 +78,16 @@ class PreflightResult:
     # precision and layout of each student whose training leaves them open (``student_name``)
     tuned: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
-    def pin(self, config: TrialConfig) -> TrialConfig:
-        """Write the digests into a configuration, and what was left open.
+    def pinned(self, runs: Sequence[PairRun]) -> tuple[PairRun, ...]:
+        """Give the same runs with what is ready written into their configurations.
 
         Raises:
             ConfigError: For a student or a teacher that was not prepared.
         """
+        return tuple(replace(run, config=self.pin(run.config)) for run in runs)
+
+    def pin(self, config: TrialConfig) -> TrialConfig:
+        """Write the digests into a configuration, and what was left open."""
         if not config.training.is_settled:
             if (choice := self.tuned.get(student_name(config))) is None:
                 rule = "precision and channels_last must be given where student or views are not those of the sweep"
@@ -98,6 +103,5 @@ class PreflightResult:
 
 def teacher_name(config: TrialConfig) -> str:
     """Write a configuration's teacher as a key, without its digest."""
-    document = dict(config.to_data().get("teacher", {}))
-    document.pop("digest", None)
-    return json.dumps(document, sort_keys=True)
+    teacher = config.to_data().get("teacher", {})
+    return json.dumps({name: value for name, value in teacher.items() if name != "digest"}, sort_keys=True)

@@ -98,9 +98,7 @@ def chosen(
 ) -> list[TrialRecord]:
     """Choose trials by state, and the best few of the complete ones by the first objective."""
     found = [record for record in records if not states or record.state in states]
-    if top is None:
-        return found
-    return in_order(found, maximize=maximize)[:top]
+    return found if top is None else in_order(found, maximize=maximize)[:top]
 
 
 def run_label(round_: int, arm: str, seed: int) -> str:

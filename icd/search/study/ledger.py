@@ -50,6 +50,7 @@ _KEPT = ("key", "baseline", "start", "control", "document", OUTSIDE)
 FORMAT = 2  # of studies and folders: 1 had lists of runs in the search's study, and ranges under ``space``
 _FORMAT_NAME = "icd:format"  # attribute of a search's study
 RANKED = "ranked"  # attribute of a study whose trials are ranked over several pairs
+_RUNGS = "icd:rungs"  # part of a verdict: the rungs that it marks
 
 T = TypeVar("T")
 Suggest = Callable[[optuna.trial.BaseTrial], Mapping[str, Any]]
@@ -67,11 +68,11 @@ class Ledger:
         self.name, self.announce = name, announce
         self._database = storage
         self._memory: list[WriteThroughStorage] = []
-        self._ranked: RankName | Literal[""] | None = None  # unknown until it is asked for
         self.study = self._do(lambda: _load(name, storage, RandomSampler()))
         self._search = SweepStudy(storage, name, self._do)
         self._lists: dict[int, SweepStudy] = {}
         self.pruner: BasePruner = self.study.pruner
+        self._rungs: dict[str, Any] = {}  # that the pruner has marked on a trial, and that are not committed yet
 
     @classmethod
     def create(
@@ -192,9 +193,8 @@ class Ledger:
     @property
     def ranked(self) -> RankName | None:
         """How trials are ranked over several pairs; None where a trial has one run."""
-        if self._ranked is None:
-            self._ranked = self.attributes.get(RANKED, "")
-        return self._ranked or None
+        found: RankName | None = self.attributes.get(RANKED)
+        return found
 
     def _ranks(self, trials: Sequence[FrozenTrial]) -> dict[int, float]:
         """Rank the complete ones, by their numbers; nothing where a trial has one run."""
@@ -308,17 +308,31 @@ class Ledger:
         self._do(lambda: study.storage.set_trial_intermediate_value(study.trial_id(number), epoch, value))
 
     def should_prune(self, number: int) -> bool:
-        """Ask the pruner, which decides from committed values alone; what it marks is committed by ``judged``."""
+        """Ask the pruner, which decides from committed values alone.
+
+        The rungs that it marks are never judged again, so they are committed with a verdict, or by ``judged``.
+        """
 
         def act() -> bool:
-            self._memory[0].hold_marks()
-            return self.pruner.prune(self.study, self._search.trial(number))
+            with self._memory[0].marking() as self._rungs:
+                return self.pruner.prune(self.study, self._search.trial(number))
 
         return self._do(act)
 
-    def judged(self) -> None:
-        """Commit the rungs that the pruner has marked: they are never judged again, so the verdict is noted before."""
-        self._do(self._memory[0].commit_marks)
+    def judged(self, number: int) -> None:
+        """Commit the rungs that the pruner has marked on a trial that goes on."""
+        self._mark(number, self._rungs)
+        self._rungs = {}
+
+    def note_verdict(self, number: int, **end: Any) -> None:
+        """Commit that a trial stops, with the rungs that say so; ``tell`` marks them, whoever drives by then."""
+        self.note(number, end={**end, _RUNGS: self._rungs})
+        self._rungs = {}
+
+    def _mark(self, number: int, rungs: Mapping[str, Any]) -> None:
+        search = self._search
+        for name, value in rungs.items():
+            self._do(partial(search.storage.set_trial_system_attr, search.trial_id(number), name, value))
 
     def tell(self, number: int, state: State, values: Sequence[float] | None = None, **attributes: Any) -> None:
         """Commit a trial's end; a second end changes nothing.
@@ -330,17 +344,16 @@ class Ledger:
         trial = study.trial(number)
         if trial.state.is_finished():
             return
+        verdict = trial.user_attrs.get("end", {}) if state == "pruned" else {}
+        self._mark(number, verdict.get(_RUNGS, {}))
         if attributes:
-            self.note(number, end={**(trial.user_attrs.get("end", {}) if state == "pruned" else {}), **attributes})
+            self.note(number, end={**verdict, **attributes})
         told = list(values) if values is not None else None
         if state == "pruned" and trial.intermediate_values and (study.first or len(self.study.directions) == 1):
             told = [trial.intermediate_values[max(trial.intermediate_values)]]
 
         def act() -> None:
-            stored = study.trial(number)
-            if not stored.state.is_finished():  # else it was committed before the database went away
-                if study is self._search:
-                    self.study.sampler.after_trial(self.study, stored, STATES[state], told)
+            if not study.trial(number).state.is_finished():  # else it was committed before the database went away
                 study.storage.set_trial_state_values(study.trial_id(number), STATES[state], told)
 
         self._do(act)

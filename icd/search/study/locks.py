@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 _TRIES = 5
 _PAUSE_S = 0.05
-_CHECK_S = 2.0  # between looks at a lock that the database may have dropped
 _TAKE_BACK_S = 20.0  # how long a session of ours that was cut off may still hold it
 _LONGEST_NAME = 63  # of a connection, as PostgreSQL keeps it
 
@@ -95,12 +94,10 @@ def driver_lock(folder: Path) -> Iterator[None]:
 def _lock_soon(file: Any) -> None:
     """Take the lock; ``is_driven`` of another process may hold it for a moment."""
     for _ in range(_TRIES):
-        try:
+        with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE_S)
-        else:
             return
+        time.sleep(_PAUSE_S)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -132,7 +129,6 @@ class PostgresLock:
         self.url, self.name, self.announce = url, name, announce
         self._key = int.from_bytes(hashlib.sha256(f"icd/{name}".encode()).digest()[:8], "big", signed=True)
         self._connection: Any = None
-        self._checked = 0.0
         self._lost: StateError | SetupError | None = None
 
     def acquire(self) -> None:
@@ -162,10 +158,10 @@ class PostgresLock:
     def guard(self, storage: BaseStorage) -> None:
         """See before every commit that the lock is held: a driver that was cut off must not write again."""
         if isinstance(storage, RDBStorage):
-            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check(at_once=True))
+            sqlalchemy.event.listen(storage.engine, "commit", lambda connection: self.check())
 
-    def check(self, *, at_once: bool = False) -> None:
-        """Take the lock again if the database was restarted, which drops it; looks now and then, or at once.
+    def check(self) -> None:
+        """Take the lock again if the database was restarted, which drops it.
 
         Raises:
             StateError: If another driver took it meanwhile.
@@ -173,7 +169,7 @@ class PostgresLock:
         """
         if self._lost is not None:
             raise self._lost
-        if self._connection is None or not (at_once or time.monotonic() - self._checked >= _CHECK_S):
+        if self._connection is None:
             return
         try:
             self._connection.execute(sqlalchemy.text("select 1"))
@@ -184,7 +180,6 @@ class PostgresLock:
             except (StateError, SetupError) as error:
                 self._lost = error  # nothing is written any more, on the way out either
                 raise
-        self._checked = time.monotonic()
 
     def release(self) -> None:
         """Give the lock back."""

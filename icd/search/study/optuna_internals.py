@@ -6,6 +6,7 @@ changed one of them fails there by its name.
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from optuna.study import Study
@@ -17,27 +18,22 @@ USES: Mapping[str, str] = {
     "_storage": "samplers leave notes for other processes there, which a study with one writer need not keep",
 }
 
-Get = Callable[[Any], list[FrozenTrial]]
 
-
-def showing(study: Study, get: Get, *, takes_notes: bool = True) -> Study:
+def showing(study: Study, trials: Callable[[], list[FrozenTrial]], *, takes_notes: bool = True) -> Study:
     """Give a view of a study that shows other trials than its own.
 
-    It asks for each only once, so it is for one draw, in which nothing changes.
+    It asks for them only once, so it is for one draw, in which nothing changes.
 
     Args:
         study: The study.
-        get: Gives the trials in one of these states, or in any for None.
+        trials: Gives those that are shown.
         takes_notes: Whether what a sampler notes of a trial is kept.
     """
-    view = copy.copy(study)
-    known: dict[str, list[FrozenTrial]] = {}  # by the states that were asked for
+    view, known = copy.copy(study), cache(trials)
 
     def shown(deepcopy: bool = False, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
-        asked = repr(states)
-        if asked not in known:
-            known[asked] = get(states)
-        return copy.deepcopy(known[asked]) if deepcopy else list(known[asked])
+        found = [trial for trial in known() if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
     vars(view).update(get_trials=shown, _get_trials=shown)
     if not takes_notes:

@@ -40,9 +40,9 @@ class SweepFiles:
 
     folder: Path  # the sweep's; with a bucket it holds copies, of everything but checkpoints and weights
     bucket: Bucket | None  # where they come from; None where the folder is the thing itself
+    # What was asked in a bucket when it was looked at last.
     _looked: float = float("-inf")
     _asked: str = ""
-    _listed: float = float("-inf")
     _requests: list[TrialRequest] = field(default_factory=list)
 
     @property
@@ -190,13 +190,19 @@ class SweepFiles:
             self.bucket.forget(f"{self.prefix}/{STOP}")
 
     def stop_asked(self) -> str:
-        """Read what was asked of the driver; a bucket is asked now and then, and one that is away asks nothing."""
-        if self.bucket is not None and time.monotonic() - self._looked > _LOOK_EVERY_S:
-            self._looked = time.monotonic()
-            with suppress(SetupError):
-                found = Bucket(self.bucket.url, patience_s=0).read(f"{self.prefix}/{STOP}")
-                self._asked = (found or b"").decode().strip()
+        """Read what was asked of the driver."""
+        self._look()
         return self._asked or stop_asked(self.folder)
+
+    def _look(self) -> None:
+        """Read what is asked in a bucket, now and then; one that is away asks nothing new."""
+        if self.bucket is None or time.monotonic() - self._looked <= _LOOK_EVERY_S:
+            return
+        self._looked, here = time.monotonic(), Bucket(self.bucket.url, patience_s=0)
+        with suppress(SetupError):
+            self._asked = (here.read(f"{self.prefix}/{STOP}") or b"").decode().strip()
+            contents = [here.read(name) or b"" for name in sorted(here.list(f"{self.prefix}/{_TRY}"))]
+            self._requests = list(filter(None, map(read_request, contents)))
 
     # Trials that somebody asks for
 
@@ -213,21 +219,13 @@ class SweepFiles:
             write_durably(self.folder / _TRY / name, content, parents=True)
 
     def requests(self) -> list[TrialRequest]:
-        """Give the requests that wait, the oldest first; a bucket is asked now and then, and one that is away has none.
-
-        Files that are no requests are left alone.
-        """
+        """Give the requests that wait, the oldest first; files that are no requests are left alone."""
         if self.bucket is None:
             with suppress(OSError):
                 contents = [path.read_bytes() for path in sorted((self.folder / _TRY).glob("[!.]*.json"))]
                 return list(filter(None, map(read_request, contents)))
             return []  # one was taken meanwhile; the others are told the next time
-        if time.monotonic() - self._listed > _LOOK_EVERY_S:
-            self._listed = time.monotonic()
-            with suppress(SetupError):
-                here = Bucket(self.bucket.url, patience_s=0)
-                contents = [here.read(name) or b"" for name in sorted(here.list(f"{self.prefix}/{_TRY}"))]
-                self._requests = list(filter(None, map(read_request, contents)))
+        self._look()
         return self._requests
 
     def forget_request(self, request: TrialRequest) -> None:

@@ -4,6 +4,8 @@ import os
 import shlex
 from pathlib import Path
 
+from optuna.storages import BaseStorage
+
 from icd.errors import SetupError, StateError, UsageError, did_you_mean
 from icd.search.core.roots import root_of
 from icd.search.study.database import is_shared, open_storage, redacted, storage_url
@@ -51,11 +53,9 @@ def find(root: Path, name: str) -> Ledger:
     Raises:
         StateError: If there is none of that name, or its driver was killed while it made the study.
     """
-    url = storage_url(root)
-    if not can_exist(root, url):
+    storage = opened(root)
+    if storage is None:
         raise StateError(f"no sweep {name!r} in {root}: nothing was started there; choose --root")
-    storage = open_storage(url, reading=True)
-    Ledger.refuse_earlier(storage)
     names = Ledger.names(storage)
     if name not in names:
         raise StateError(f"no sweep {name!r} in {root}; {did_you_mean(name, names) if names else 'there is none'}")
@@ -65,15 +65,18 @@ def find(root: Path, name: str) -> Ledger:
     return ledger
 
 
-def refuse_earlier(root: Path) -> None:
-    """Refuse a root in which an earlier version of icd has made sweeps, before anything is touched there.
+def opened(root: Path) -> BaseStorage | None:
+    """Open a root's database for reading; None where nothing was started there, since no file is made.
 
     Raises:
-        StateError: If it is one.
+        StateError: If an earlier version of icd has made sweeps in it, before anything is touched there.
     """
     url = storage_url(root)
-    if can_exist(root, url):
-        Ledger.refuse_earlier(open_storage(url, reading=True))
+    if not (is_shared(url) or os.environ.get("ICD_STORAGE_URL") or (root / "study.db").exists()):
+        return None
+    storage = open_storage(url, reading=True)
+    Ledger.refuse_earlier(storage)
+    return storage
 
 
 def refuse_elsewhere(root: Path, name: str) -> None:
@@ -96,11 +99,6 @@ def refuse_elsewhere(root: Path, name: str) -> None:
         )
 
 
-def can_exist(root: Path, url: str) -> bool:
-    """Whether the database may be there: reading verbs make no file below a root."""
-    return is_shared(url) or bool(os.environ.get("ICD_STORAGE_URL")) or (root / "study.db").exists()
-
-
 def refuse_several_pairs(ledger: Ledger, why: str) -> None:
     """Refuse a sweep over several pairs.
 
@@ -113,11 +111,7 @@ def refuse_several_pairs(ledger: Ledger, why: str) -> None:
 
 def find_all(root: Path) -> list[Ledger]:
     """Open the studies of all sweeps below a root, in the order in which they were begun."""
-    url = storage_url(root)
-    if not can_exist(root, url):
-        return []
-    storage = open_storage(url, reading=True)
-    Ledger.refuse_earlier(storage)
-    ledgers = [Ledger(storage, name) for name in Ledger.names(storage)]
+    storage = opened(root)
+    ledgers = [Ledger(storage, name) for name in Ledger.names(storage)] if storage is not None else []
     whole = [ledger for ledger in ledgers if "digest" in ledger.attributes]
     return sorted(whole, key=lambda ledger: str(ledger.attributes.get("created", "")))

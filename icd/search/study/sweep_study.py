@@ -6,12 +6,12 @@ search. A trial's number says which study it is in: those of the search begin at
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Protocol, TypeVar, get_args
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, get_storage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from icd.search.core.records import Stage, State, TrialRecord
 from icd.search.study.write_through import WriteThroughStorage
@@ -79,18 +79,11 @@ class SweepStudy:
         self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]
     ) -> int:
         """Make a trial, running, in one commit; its number."""
-        template = FrozenTrial(
-            number=-1,
-            trial_id=-1,
+        template = create_trial(
             state=TrialState.RUNNING,
-            value=None,
-            datetime_start=datetime.now(),
-            datetime_complete=None,
             params=dict(params),
             distributions=dict(distributions),
             user_attrs=dict(attributes),
-            system_attrs={},
-            intermediate_values={},
         )
         trial_id = self.storage.create_new_trial(self.study_id, template_trial=template)
         return self.first + int(self.storage.get_trial_number_from_id(trial_id))

@@ -29,7 +29,7 @@ class WriteThroughStorage(InMemoryStorage):
         """Read everything again: what was committed before the database went away is known then."""
         super().__init__()
         self._drafting = False
-        self._held: list[tuple[int, str, Any]] | None = None  # marks of trials that are not committed yet
+        self._marks: dict[str, Any] | None = None  # takes what is marked on a trial, in place of the database
         self._ids: list[int] = []  # of the trials in the database, by number
         self._distributions: dict[str, BaseDistribution] = {}
         database, study = self.database, self._database_study
@@ -60,15 +60,14 @@ class WriteThroughStorage(InMemoryStorage):
             self.reload()
             raise
 
-    def hold_marks(self) -> None:
-        """Keep what is marked on trials in memory alone, until ``commit_marks``."""
-        self._held = []
-
-    def commit_marks(self) -> None:
-        """Commit the marks that are held."""
-        held, self._held = self._held or [], None
-        for trial_id, key, value in held:
-            self.database.set_trial_system_attr(self._database_id(trial_id), key, value)
+    @contextmanager
+    def marking(self) -> Iterator[dict[str, Any]]:
+        """Take what is marked on a trial in this block, and keep it nowhere else."""
+        self._marks = marks = dict[str, Any]()
+        try:
+            yield marks
+        finally:
+            self._marks = None
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if self._drafting:
@@ -97,9 +96,10 @@ class WriteThroughStorage(InMemoryStorage):
         super().set_trial_user_attr(trial_id, key, _as_stored(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if self._held is not None:
-            self._held.append((trial_id, key, value))
-        elif not self._drafting:
+        if self._marks is not None:
+            self._marks[key] = value
+            return
+        if not self._drafting:
             self.database.set_trial_system_attr(self._database_id(trial_id), key, value)
         super().set_trial_system_attr(trial_id, key, _as_stored(value))
 

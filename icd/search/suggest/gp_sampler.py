@@ -51,11 +51,8 @@ class ConditionalGPSampler(GPSampler):
         ]
         shown = [_filled(other, search_space, worst) for other in others if other.number != trial.number]
 
-        def get(states: Any) -> list[FrozenTrial]:
-            return [other for other in shown if states is None or other.state in states]
-
         with _one_thread():  # its notes for other processes are not kept: one driver asks
-            return super().sample_relative(showing(study, get, takes_notes=False), trial, search_space)
+            return super().sample_relative(showing(study, lambda: shown, takes_notes=False), trial, search_space)
 
 
 class AlternatingSampler(BaseSampler):

@@ -7,7 +7,7 @@ from typing import Protocol
 from icd.config.sweep import Budget, Objective, PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import StateError
-from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of, pinned
+from icd.search.core.pair_runs import PairRun, key_of, pair_runs_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord, run_label
 from icd.search.study.ledger import Ledger
@@ -90,7 +90,7 @@ class ListSource:
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
         while (run := self._next()) is not None:
-            key = key_of(self._pinned(run))
+            key = key_of(self._members(run))
             attributes = {"key": key, "control": True, "stage": self.stage, "arm": run.arm, "seed": run.seed}
             number = self._ledger.add_baseline(run.label, {}, {}, {**attributes, "round": run.round})
             self._numbers[run.label] = number
@@ -101,10 +101,10 @@ class ListSource:
         run = self._wanted().get(record.baseline or "")
         if run is None:
             raise StateError(f"trial {record.number} ({record.stage} {record.baseline}) is not on the list any more")
-        return self._pinned(run)
+        return self._members(run)
 
-    def _pinned(self, run: FixedRun) -> tuple[PairRun, ...]:
-        return pinned(pair_runs_of(run.configs), self._prepared.pin)
+    def _members(self, run: FixedRun) -> tuple[PairRun, ...]:
+        return self._prepared.pinned(pair_runs_of(run.configs))
 
     def _next(self) -> FixedRun | None:
         return next((run for label, run in self._wanted().items() if label not in self._numbers), None)

@@ -30,13 +30,13 @@ def params_of(template: Mapping[str, Any], config: TrialConfig, hints: Mapping[s
         hints: Parameters to prefer where several give the same: raw weights, which count by their ratio only.
     """
     wanted = config.to_data()
-    wanted["pair"] = {part: wanted.get(part) for part in ("teacher", "student")}
-    for params in islice(_answers(template, (), wanted, hints), _MOST):
+    pair = {part: wanted.get(part) for part in ("teacher", "student")}
+    for params in islice(_answers(template, (), {**wanted, "pair": pair}, hints), _MOST):
         try:
             made = read_trial(Document(trial_document(template, Stored(params)), "a trial"))
         except ConfigError:
             continue
-        if _alike(made.to_data(), {part: value for part, value in wanted.items() if part != "pair"}):
+        if _alike(made.to_data(), wanted):
             return params
     return None
 

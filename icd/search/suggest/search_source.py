@@ -1,11 +1,11 @@
 """Which configuration comes next: what is enqueued first, then what the sampler says, none of it trained twice."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from icd.config.sweep import Baseline, SweepConfig
 from icd.errors import ConfigError
-from icd.search.core.pair_runs import PairRun, key_of, pinned
+from icd.search.core.pair_runs import PairRun, key_of
 from icd.search.core.preparation import PreflightResult
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.core.trial_request import TrialRequest
@@ -13,7 +13,7 @@ from icd.search.study.ledger import Ledger
 from icd.search.suggest.samplers import draw_seed
 from icd.search.suggest.search_space import SearchSpace, Start
 
-_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say; in a finite space 5 for each point
+_DUPLICATES_IN_ROW = 100  # after so many the sampler has nothing new to say, unless the points of the space are known
 _DRAWS = 10  # in a row without a new trial; then workers are served first, since a draw may take a tenth of a second
 REFUSED = "refused-"  # begins the key of a trial whose parameters are no configuration
 
@@ -39,11 +39,9 @@ class SearchSource:
         self.tried = 0
         self._keys: dict[str, int] = {}  # configurations that are trained, or were
         self._duplicates = 0  # in a row
-        self._sampled = 0  # trials that the sampler chose
-        self._enqueued: tuple[Baseline | Start, ...] = (*sweep.enqueue, *space.starts)
         self._done: set[str] = set()  # labels of those that have a trial
         self._requests: set[str] = set()  # names of those that have a trial
-        self._size = space.size()
+        self._untried = space.untried()
 
     def restore(self, record: TrialRecord) -> bool:
         if "request" in record.attributes:
@@ -53,8 +51,6 @@ class SearchSource:
         label = record.baseline if record.baseline is not None else record.start
         if label is not None:
             self._done.add(label)
-        else:
-            self._sampled += 1
         if record.state == "running":  # a killed driver may have known better and not said so
             twin = self._keys.get(record.key, record.number)
             if twin != record.number:
@@ -78,7 +74,7 @@ class SearchSource:
     @property
     def promised(self) -> int:
         """How many trials there are or must be: those tried, and what is enqueued and has no trial yet."""
-        return self.tried + sum(item.label not in self._done for item in self._enqueued)
+        return self.tried + sum(item.label not in self._done for item in self.space.enqueued)
 
     def has(self, request: TrialRequest) -> bool:
         """Whether a request has its trial."""
@@ -91,18 +87,17 @@ class SearchSource:
             ConfigError: If it is no configuration of this sweep.
         """
         document = self.space.requested(request.document)
-        key, params = self._key(document), request.params
-        distributions = self.space.distributions(params) if params else {}
+        key = self._key(document)
         attributes = {"key": key, "start": request.label, "document": document}
-        number = self.ledger.add_baseline(request.name, params, distributions, attributes, "request")
+        number = self._add_params(request.name, request.params, attributes, "request")
         self._requests.add(request.name)
         return self._new(number, key)
 
     @property
     def exhausted(self) -> bool:
-        if self.sweep.sampler.name == "grid" and self._size is not None:
-            return self._sampled >= self._size
-        return self._duplicates >= max(_DUPLICATES_IN_ROW, min(5 * (self._size or 0), 10 * _DUPLICATES_IN_ROW))
+        if self._untried is not None:
+            return self._untried.first(self.ledger.study.get_trials(deepcopy=False)) is None
+        return self._duplicates >= _DUPLICATES_IN_ROW
 
     def new_trials(self, room: Callable[[], bool]) -> Iterator[int]:
         while (enqueued := self._next_enqueued()) is not None:
@@ -118,31 +113,29 @@ class SearchSource:
                 yield number
 
     def members(self, record: TrialRecord) -> tuple[PairRun, ...]:
-        return self._pinned(self.space.tried(record))
+        return self.prepared.pinned(self.space.members(self.space.tried(record)))
 
-    def _next_enqueued(self) -> Baseline | Start | None:
-        return next((item for item in self._enqueued if item.label not in self._done), None)
+    def _next_enqueued(self) -> Baseline | None:
+        return next((item for item in self.space.enqueued if item.label not in self._done), None)
 
-    def _add(self, enqueued: Baseline | Start) -> int | None:
+    def _add(self, enqueued: Baseline) -> int | None:
         self._done.add(enqueued.label)
-        if isinstance(enqueued, Start):
-            return self._add_start(enqueued)
         key = self._key(self.space.baseline(enqueued))
-        attributes = {"key": key, "control": True}  # a comparison needs its whole curve
-        return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
+        if not isinstance(enqueued, Start):
+            attributes = {"key": key, "control": True}  # a comparison needs its whole curve
+            return self._new(self.ledger.add_baseline(enqueued.label, {}, {}, attributes), key)
+        is_control = self._is_control(self.space.starts.index(enqueued), "control of a start")
+        attributes = {"key": key, **({"control": True} if is_control else {})}
+        return self._new(self._add_params(enqueued.label, enqueued.params, attributes, "start"), key)
 
-    def _add_start(self, start: Start) -> int | None:
-        key, index = self._key(self.space.start(start)), self.space.starts.index(start)
-        attributes = {"key": key, **({"control": True} if self._is_control(index, "control of a start") else {})}
-        distributions = self.space.distributions(start.params) if start.params else {}
-        number = self.ledger.add_baseline(start.label, start.params, distributions, attributes, "start")
-        return self._new(number, key)
+    def _add_params(
+        self, label: str, params: Mapping[str, Any], attributes: Mapping[str, Any], kind: Literal["start", "request"]
+    ) -> int:
+        distributions = self.space.distributions(params) if params else {}
+        return self.ledger.add_baseline(label, params, distributions, attributes, kind)
 
     def _key(self, document: Mapping[str, Any]) -> str:
-        return key_of(self._pinned(document))
-
-    def _pinned(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
-        return pinned(self.space.members(document), self.prepared.pin)
+        return key_of(self.prepared.pinned(self.space.members(document)))
 
     def _is_control(self, number: int, purpose: str) -> bool:
         pruner = self.sweep.pruner
@@ -160,7 +153,6 @@ class SearchSource:
             return {"key": key, **({"control": True} if self._is_control(number, "control") else {})}
 
         number = self.ledger.ask(self.space.suggest, attributes)
-        self._sampled += 1
         if refusals:
             self._refuse(number, refusals[-1])
             return None

@@ -4,8 +4,8 @@ Categorical choices are labels, never tuples or numbers: a database gives tuples
 on an axis.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ import optuna
 
 from icd.config import walk
 from icd.config.document import Document
-from icd.config.ranges import Choice, Interval
+from icd.config.names import canonical
+from icd.config.ranges import MOST_VALUES, Choice, Interval
 from icd.config.read_trial import read_trial
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import Baseline, SweepConfig
@@ -22,17 +23,16 @@ from icd.config.walk import Dimension
 from icd.errors import ConfigError, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
+from icd.search.study.sweep_study import OUTSIDE
 from icd.search.suggest.flat_row import FlatRow
 from icd.search.suggest.params_of import params_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A trial of another sweep as it is tried here."""
+class Start(Baseline):
+    """A trial of another sweep as it is tried here; its label is ``OTHER trial 12``."""
 
-    label: str  # ``OTHER trial 12``
     values: tuple[float, ...]  # what it reached there, one for each objective of that sweep
-    changes: Mapping[str, Any]  # to this sweep's fixed part, as a baseline has them
     params: Mapping[str, Any]  # the same in terms of this sweep's space; empty where the space cannot express it
 
 
@@ -42,11 +42,13 @@ class SearchSpace:
     Attributes:
         sweep: What is searched.
         starts: Trials of other sweeps, tried after the baselines.
+        enqueued: Both.
     """
 
     def __init__(self, sweep: SweepConfig, starts: Sequence[Start] = ()) -> None:
         self.sweep, self.starts = sweep, tuple(starts)
-        self._row = FlatRow(sweep.template, [item.config for item in self._runs(self._enqueued())])
+        self.enqueued: Sequence[Baseline] = (*sweep.enqueue, *starts)
+        self._row = FlatRow(sweep.template, self._configs(map(self.baseline, self.enqueued)))
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Ask a trial for everything that is not fixed and give the trial's plain document."""
@@ -62,23 +64,23 @@ class SearchSpace:
 
     def read(self, document: Mapping[str, Any]) -> TrialConfig:
         """Read a run's document; combinations that no corner showed may still be wrong."""
-        return read_trial(Document(dict(document), f"a trial of {self.sweep.name}"))
+        return read_trial(self._document(document))
 
-    def members(self, document: Mapping[str, Any]) -> tuple[PairRun, ...]:
+    def members(self, document: Mapping[str, Any] | Document) -> tuple[PairRun, ...]:
         """Read a trial's runs: one, or one for each of several pairs."""
-        if not self.sweep.pairs:
-            return pair_runs_of({"": self.read(document)})
-        return pair_runs_of({pair.name: self.read({**document, **pair.networks}) for pair in self.sweep.pairs})
+        whole = self._document(document)
+        networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
+        documents = {name: replace(whole, data={**whole.data, **own}) for name, own in networks.items()}
+        return pair_runs_of({name: read_trial(own) for name, own in documents.items()})
+
+    def _document(self, document: Mapping[str, Any] | Document) -> Document:
+        return document if isinstance(document, Document) else Document({**document}, f"a trial of {self.sweep.name}")
 
     def baseline(self, baseline: Baseline) -> dict[str, Any]:
-        """Give a baseline's document."""
+        """Give the document of a baseline, or of another sweep's trial as it is tried here."""
+        if isinstance(baseline, Start) and baseline.params:
+            return self.document(baseline.params)
         return baseline_document(self.sweep.template, baseline.changes, {})
-
-    def start(self, start: Start) -> dict[str, Any]:
-        """Give the document of another sweep's trial as it is tried here."""
-        if start.params:
-            return self.document(start.params)
-        return self.baseline(Baseline(label=start.label, changes=start.changes))
 
     def requested(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Give the document of a trial that was asked for, with the images, plugins and pairs of the sweep."""
@@ -98,13 +100,10 @@ class SearchSpace:
         label = record.baseline if record.baseline is not None else record.start
         if label is None:
             return self.document(record.params)
-        if record.baseline is not None:
-            documents = [self.baseline(item) for item in self.sweep.enqueue if item.label == label]
-        else:
-            documents = [self.start(item) for item in self.starts if item.label == label]
-        if not documents:
-            raise StateError(f"{label!r}, which is trial {record.number}, is no longer in the sweep")
-        return documents[0]
+        for item in self.enqueued if record.baseline is not None else self.starts:
+            if item.label == label:
+                return self.baseline(item)
+        raise StateError(f"{label!r}, which is trial {record.number}, is no longer in the sweep")
 
     def params(self, config: TrialConfig, hints: Mapping[str, Any]) -> dict[str, Any] | None:
         """Give the parameters that make a configuration, the first pair's of several; None outside the ranges."""
@@ -127,14 +126,17 @@ class SearchSpace:
             raise ConfigError(f"the space of {self.sweep.name} has ranges without a step, so it has no list of points")
         yield from walk.points(self.sweep.template)
 
+    def untried(self) -> "UntriedPoints | None":
+        """Follow which points are left; None where a range has no step, or points are more than a list may have."""
+        return UntriedPoints(self) if (self.size() or MOST_VALUES + 1) <= MOST_VALUES else None
+
     def corners(self) -> list[dict[str, Any]]:
         """Give parameters in which every option and both ends of every range occur."""
         return walk.corners(self.sweep.template)
 
     def extremes(self) -> list[TrialConfig]:
         """Give the trials that whatever a trial needs can be told from: the corners and what is enqueued."""
-        documents = [self.document(corner) for corner in self.corners()]
-        return [run.config for run in self._runs([*documents, *self._enqueued()])]
+        return self._configs([*map(self.document, self.corners()), *map(self.baseline, self.enqueued)])
 
     def dimensions(self) -> list[Dimension]:
         """List the parameters in the order in which they are asked."""
@@ -146,11 +148,32 @@ class SearchSpace:
         networks = {part: "+".join(dict.fromkeys(row[part] for row in rows)) for part in ("teacher", "student")}
         return {**rows[0], **networks}
 
-    def _runs(self, documents: Sequence[Mapping[str, Any]]) -> list[PairRun]:
-        return [member for document in documents for member in self.members(document)]
+    def _configs(self, documents: Iterable[Mapping[str, Any]]) -> list[TrialConfig]:
+        return [run.config for document in documents for run in self.members(document)]
 
-    def _enqueued(self) -> list[dict[str, Any]]:
-        return [*map(self.baseline, self.sweep.enqueue), *map(self.start, self.starts)]
+
+class UntriedPoints:
+    """Knows which points of a finite space no trial of a study has.
+
+    Points and trials are compared by their documents, since Optuna draws 0.30000000000000004 for a point of 0.3.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space, self._points = space, space.points()
+        self._first = next(self._points, None)
+        self._tried = set[str]()
+        self._known = 0  # how many trials are counted
+
+    def first(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Mapping[str, Any] | None:
+        """Give the first point in their order that is left, after all trials of the study; None for none."""
+        new, self._known = trials[self._known :], len(trials)
+        self._tried |= {self._text(trial.params) for trial in new if OUTSIDE not in trial.user_attrs}
+        while self._first is not None and self._text(self._first) in self._tried:
+            self._first = next(self._points, None)
+        return self._first
+
+    def _text(self, params: Mapping[str, Any]) -> str:
+        return canonical(self._space.document(params))
 
 
 def _suggest(trial: optuna.trial.BaseTrial, name: str, node: Choice | Interval) -> Any:

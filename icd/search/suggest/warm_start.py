@@ -5,8 +5,7 @@ become of it.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +63,8 @@ def planned_starts(sweep: SweepConfig, root: Path, say: Say) -> tuple[Start, ...
 
 def stored_starts(ledger: Ledger) -> tuple[Start, ...]:
     """Read the starts that a study was made with."""
-    return tuple(
-        Start(label=item["label"], values=tuple(item["values"]), changes=item["changes"], params=item["params"])
-        for item in ledger.attributes.get("starts", ())
-    )
-
-
-def to_json(starts: Sequence[Start]) -> list[dict[str, Any]]:
-    """Write starts for a study."""
-    return [asdict(start) for start in starts]
+    stored = ledger.attributes.get("starts", ())
+    return tuple(Start(**{**item, "values": tuple(item["values"])}) for item in stored)
 
 
 def _from_source(source: Source, space: SearchSpace, ledger: Ledger, tried: dict[str, str], say: Say) -> list[Start]:
@@ -89,8 +81,11 @@ def _from_source(source: Source, space: SearchSpace, ledger: Ledger, tried: dict
         label = f"{source.sweep} trial {record.number}"
         config = other_space.read(other_space.tried(record))
         try:
-            start = _start(label, space, _changes(space.sweep, other, record, config), record)
-            key = space.read(space.start(start)).key()
+            changes = _changes(space.sweep, other, record, config)
+            config = space.read(space.baseline(Baseline(label=label, changes=changes)))
+            params = params_of(space.sweep.template, config, record.params) or {}
+            start = Start(label=label, values=tuple(record.values), changes=changes, params=params)
+            key = space.read(space.baseline(start)).key()
         except ConfigError as error:
             refused.append(f"{label}: " + "; ".join(f"{item.path}: {item.rule}" for item in error.problems))
             say(f"left out, since it is no configuration of this sweep: {refused[-1]}")
@@ -111,13 +106,6 @@ def _best(ledger: Ledger, sweep: SweepConfig, top: int) -> list[TrialRecord]:
     if len(directions) > 1:
         return pareto_front(records, directions)[:top]
     return chosen(records, top=top, maximize=directions[0] == "maximize")
-
-
-def _start(label: str, space: SearchSpace, changes: Mapping[str, Any], record: TrialRecord) -> Start:
-    sweep = space.sweep
-    config = space.read(space.baseline(Baseline(label=label, changes=changes)))
-    params = params_of(sweep.template, config, record.params)
-    return Start(label=label, values=tuple(record.values), changes=changes, params=params or {})
 
 
 def _changes(sweep: SweepConfig, other: SweepConfig, record: TrialRecord, config: TrialConfig) -> dict[str, Any]:

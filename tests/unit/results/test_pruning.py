@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from icd.results.pruning import PruningAudit, audit_sweep
-from icd.search.core.concordance import rungs
 from icd.search.core.records import State, TrialRecord
+from icd.search.foresight import rungs
 
 
 def record(number: int, curve: Sequence[float], state: State = "complete", **more: Any) -> TrialRecord:

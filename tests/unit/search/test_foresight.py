@@ -9,8 +9,7 @@ import pytest
 from icd import search
 from icd.errors import DataError
 from icd.results.pruning import audit_sweep
-from icd.search.core.concordance import concordance, first_from
-from icd.search.foresight import FEWEST_PAIRS, foresight
+from icd.search.foresight import FEWEST_PAIRS, concordance, first_from, foresight
 from tests.driving import EPOCHS, Hand, sweep_of
 
 HALVING: dict[str, Any] = {"name": "successive_halving", "min_epochs": 1, "reduction": 2}

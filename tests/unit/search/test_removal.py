@@ -38,6 +38,7 @@ def test_a_folder_goes_once_its_lock_is_given_back(hand: Hand, monkeypatch: pyte
     monkeypatch.setattr(removal, "sweep_lock", as_on_nfs)
     removal.remove(hand.root, "tiny", mlflow=False)
     assert not hand.folder.exists()
+    assert list((hand.root / ".study.db.locks").iterdir()) == []
 
 
 def test_what_cannot_be_removed_is_said(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -369,7 +369,7 @@ def test_a_failed_trial_is_tried_again_though_it_has_a_duplicate(tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize("cut", ["judged", "fetch", "costs"])
+@pytest.mark.parametrize("cut", ["should_prune", "_mark", "fetch", "costs", "tell"])
 def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
@@ -381,15 +381,17 @@ def test_a_kill_in_the_middle_of_pruning_leaves_the_trial_pruned(
     assert second is not None
     hand.train(first)
 
-    def die(*given: object) -> None:
+    def die(*given: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hand.ledger if cut == "judged" else hand.driver.recorder, cut, die)
+    monkeypatch.setattr(hand.ledger if hasattr(hand.ledger, cut) else hand.driver.recorder, cut, die)
     with pytest.raises(KeyboardInterrupt):
         hand.epoch(second, 1, 20.0)
     again = hand.again(pruner=pruner)
     record = again.stored()[1]
     assert (record.state, record.reason, record.attributes["seconds"]) == ("pruned", "pruned at epoch 1", 10.0)
+    (trial,) = again.ledger.frozen([1])
+    assert trial.system_attrs == {"completed_rung_0": 20.0}, "later trials are compared with it"
     attempt = again.driver.next_attempt()
     assert attempt is not None
     assert attempt.number == 2

@@ -114,7 +114,6 @@ def test_a_grid_leaves_out_what_a_start_has_trained(tmp_path: Path) -> None:
     assert sorted(bool(start.params) for start in hand.space.starts) == [False, True]  # weights 3 and 2
     hand.finish()
     records = hand.ledger.records()
-    assert [r.params["method.cluster_weight"] for r in records if r.start is None] == [
-        f"cluster_weight{value}" for value in (1, 2, 4)
-    ]
-    assert hand.states.count("duplicate") == 1
+    sampled = [record.params["method.cluster_weight"] for record in records if record.start is None]
+    assert sampled == ["cluster_weight1", "cluster_weight4"]
+    assert "duplicate" not in hand.states

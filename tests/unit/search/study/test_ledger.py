@@ -30,7 +30,7 @@ def database(tmp_path: Path) -> str:
 @pytest.fixture
 def ledger(database: str) -> Ledger:
     made = Ledger.create(open_storage(database), SWEEP, {"uid": "u", "digest": "d"})
-    drive(made, SWEEP, [], EPOCHS)
+    drive(made, SWEEP, None, EPOCHS)
     return made
 
 
@@ -106,7 +106,7 @@ def test_saying_it_twice_changes_nothing(database: str, ledger: Ledger) -> None:
 def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledger) -> None:
     number = ask(ledger)
     late = again(database)
-    drive(late, SWEEP, [], EPOCHS)
+    drive(late, SWEEP, None, EPOCHS)
     ledger.tell(number, "complete", [0.7])
     with pytest.raises(StateError, match="another driver has ended a trial of sweep 'tiny' meanwhile"):
         late.tell(number, "failed", reason="late")
@@ -115,7 +115,7 @@ def test_a_driver_that_was_taken_for_dead_is_stopped(database: str, ledger: Ledg
 
 def test_a_trial_that_another_process_made_meanwhile_stops_this_one(database: str, ledger: Ledger) -> None:
     late = again(database)
-    drive(late, SWEEP, [], EPOCHS)
+    drive(late, SWEEP, None, EPOCHS)
     assert ask(ledger) == 0
     with pytest.raises(StateError, match="another process writes this study: trial 0 became 1"):
         ask(late)

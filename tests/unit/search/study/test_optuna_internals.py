@@ -32,12 +32,9 @@ def test_a_sampler_learns_from_what_is_shown_and_from_nothing_else(name: str) ->
             study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, value=own * place))
         trials = [_valued(trial, shown * trial.number) for trial in study.get_trials()]
 
-        def get(states: Any) -> list[FrozenTrial]:
-            return [trial for trial in trials if states is None or trial.state in states]
-
         sampler: BaseSampler = SAMPLERS[name](SamplerConfig(name=name, startup_trials=2), 0)  # type: ignore[arg-type]
         frozen = study.trials[-1]
-        view = showing(study, get, takes_notes=False)
+        view = showing(study, lambda: trials, takes_notes=False)
         space = sampler.infer_relative_search_space(view, frozen)
         return sampler.sample_relative(view, frozen, space)
 

@@ -10,8 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from icd.config.sweep import SamplerConfig
-from icd.search.suggest.history import subsample_history
-from icd.search.suggest.samplers import SAMPLERS, make_sampler
+from icd.search.suggest.samplers import SAMPLERS, SteadySampler, subsample_history
 
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 
@@ -81,7 +80,7 @@ def test_how_many_trials_each_sampler_learns_from(monkeypatch: pytest.MonkeyPatc
         return Counting(seed=seed)
 
     monkeypatch.setitem(SAMPLERS, name, made)
-    study = optuna.create_study(sampler=make_sampler(SamplerConfig(name=name), 0, []))
+    study = optuna.create_study(sampler=SteadySampler(SamplerConfig(name=name)))
     study.add_trials(trials(*range(1100)))
     study.ask({"x": FloatDistribution(0, 1)})
     assert seen == [shown]

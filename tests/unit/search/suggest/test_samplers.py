@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
+from icd.config.sweep import SamplerConfig
 from icd.errors import ConfigError
 from icd.search.core.attempts import Attempt
 from icd.search.planning import make_plan
@@ -140,7 +141,7 @@ def test_samplers_do_not_see_what_lies_outside_the_space() -> None:
     inside: dict[str, optuna.distributions.BaseDistribution] = {"x": optuna.distributions.FloatDistribution(0, 1)}
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={OUTSIDE: True, "baseline": "KD"}))
     study.add_trial(optuna.trial.create_trial(value=2.0, params={"x": 0.5}, distributions=inside))
-    view = SteadySampler(lambda seed: optuna.samplers.RandomSampler(), 0)._shown(study)
+    view = SteadySampler(SamplerConfig(name="random"))._shown(study)
     assert [trial.number for trial in view.get_trials()] == [1]
     assert [trial.number for trial in view._get_trials(deepcopy=False, use_cache=True)] == [1]
     assert len(study.trials) == 2

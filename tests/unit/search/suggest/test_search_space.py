@@ -10,6 +10,7 @@ from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
 from icd.errors import ConfigError
 from icd.search.suggest.search_space import SearchSpace
+from tests.driving import sweep_of
 from tests.unit.config.sweeps import sweep
 
 WIDE = """\
@@ -139,6 +140,14 @@ def test_an_infinite_space_has_no_points() -> None:
     assert space.size() is None
     with pytest.raises(ConfigError, match="the space of x has ranges without a step"):
         next(space.points())
+    assert space.untried() is None
+
+
+def test_more_points_than_a_list_may_have_are_only_counted() -> None:
+    temperatures = {"kd": {"temperature": {"low": 1, "high": 101, "step": 1}}}
+    many = {"scales": [1, 2], "base_loss": temperatures, "cluster_weight": {"low": 1, "high": 1000, "step": 1}}
+    space = SearchSpace(sweep_of(ranges=many)[0])
+    assert (space.size(), space.untried()) == (101_000, None)
 
 
 def test_whole_methods_count_as_points() -> None:

@@ -76,7 +76,7 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
     )
     space = {"scales": {"choices": [[1, 2], [1, 2, 4]]}, "cluster_weight": {"low": 0.5, "high": 64, "log": True}}
     found, made, _ = starts(tmp_path, method="iCD-KD", ranges=space, training={"preset": "digits100", "epochs": 7})
-    config = made.read(made.start(found[0]))
+    config = made.read(made.baseline(found[0]))
     data = config.to_data()
     assert (data["method"]["scales"], data["method"]["ce_weight"]) == ([1, 2, 4], 0.1)  # iCD-KD's own weight stays
     assert "kd" in data["method"]["base_loss"]
@@ -89,7 +89,7 @@ def test_fields_that_either_searches_are_taken_and_the_rest_is_this_sweeps(tmp_p
 def test_another_kind_of_method_is_taken_whole_and_stays_outside(tmp_path: Path) -> None:
     other(tmp_path, method=None, ranges={"method": ["SP", "iCD-NKD"]}, trials=4)
     found, space, _ = starts(tmp_path, enqueue={"from": "other", "top": 4})
-    configs = [space.read(space.start(start)) for start in found]
+    configs = [space.read(space.baseline(start)) for start in found]
     assert {type(config.method).__name__ for config in configs} == {"SimilarityPreserving", "CellDistillation"}
     assert all(not start.params for start in found)
     cells = [config.method for config in configs if isinstance(config.method, CellDistillation)]
@@ -102,7 +102,7 @@ def test_a_method_among_several_is_found_again(tmp_path: Path) -> None:
     found, space, _ = starts(tmp_path, ranges={"method": {"SP": {}, "iCD-DKD": fields, "iCD-KD": fields}})
     assert [start.params["method"] for start in found] == ["iCD-KD"] * 3  # a baseline's or branch's own settings tell
     assert {"method.cluster_weight"} == {name for start in found for name in start.params if name != "method"}
-    assert space.read(space.start(found[0])).key() != space.read(space.start(found[1])).key()
+    assert space.read(space.baseline(found[0])).key() != space.read(space.baseline(found[1])).key()
 
 
 def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_networks_and_seed_are_the_others_where_both_have_them(tmp_path: Path) -
         theirs = told[int(start.label.split()[-1])]
         assert start.params["student"] == ("resnet8" if theirs["student"] == "resnet8" else "resnet20")
         assert start.params["seed"] == ("seed2" if theirs["seed"] == "seed2" else "seed7")
-        assert made.read(made.start(start)).seed in (2, 7)
+        assert made.read(made.baseline(start)).seed in (2, 7)
     assert len({(start.params["student"], start.params["seed"]) for start in found}) > 1
 
 
@@ -124,7 +124,7 @@ def test_epochs_are_this_sweeps(tmp_path: Path) -> None:
     other(tmp_path, ranges={"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [2, 3]}}})
     here = {"cluster_weight": {"low": 1, "high": 9}, "training": {"epochs": {"choices": [3, 5]}}}
     found, space, _ = starts(tmp_path, method="iCD-KD", ranges=here, enqueue={"from": "other", "top": 5})
-    epochs = {start.label: space.read(space.start(start)).training.epochs for start in found}
+    epochs = {start.label: space.read(space.baseline(start)).training.epochs for start in found}
     told = {f"other trial {r.number}": r.params for r in search.trials("other", root=tmp_path)}
     assert all(start.params for start in found)
     assert epochs == {label: 3 if told[label]["training.epochs"] == "epochs3" else 5 for label in epochs}
