@@ -289,8 +289,8 @@ def _search() -> Schema:
 
 def _part(cls: Any, name: str = "") -> Schema:
     """Take the fields of a part, all of which have defaults, or its name alone where it has one."""
-    alone = [{"enum": _fields(cls)[name]["enum"]}] if name else []
-    return _any(*alone, _object(cls), description=_first(cls))
+    own = _fields(cls)
+    return _any(*([{"enum": own[name]["enum"]}] if name else []), _closed(own), description=_first(cls))
 
 
 if __name__ == "__main__":

@@ -323,7 +323,9 @@ def test_the_schema_says_meaning_range_and_default(schemas: dict[str, jsonschema
     assert (weight["minimum"], weight["default"]) == (0, 0.0)
     assert weight["description"].startswith("Weight of the cluster term")
     keys: Any = schemas["sweep"].schema["properties"]
-    assert all(key["description"] for key in (*keys.values(), *keys["search"]["properties"].values()))
+    told = [*keys.values(), *keys["search"]["properties"].values()]
+    assert all(key["description"] for key in told)
+    assert not any(key["description"] == kind.get("description") for key in told for kind in key.get("anyOf", ()))
 
 
 # --set
