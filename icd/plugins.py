@@ -161,7 +161,7 @@ def _stored(item: Mapping[str, Any]) -> Plugin:
     return Plugin(name=name, digest=digest or _module_digest(name), source=source)
 
 
-class _Text(importlib.abc.SourceLoader):
+class _Text(importlib.abc.ExecutionLoader):
     """Loads a module from its text."""
 
     def __init__(self, plugin: Plugin) -> None:
@@ -170,10 +170,8 @@ class _Text(importlib.abc.SourceLoader):
     def get_filename(self, fullname: str) -> str:
         return self.plugin.name
 
-    def get_data(self, path: str | bytes) -> bytes:
-        if path != self.plugin.name:
-            raise OSError(path)  # there is no byte code
-        return self.plugin.source.encode()
+    def get_source(self, fullname: str) -> str:
+        return self.plugin.source
 
 
 def _import_file(plugin: Plugin) -> list[Added]:

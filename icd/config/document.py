@@ -134,9 +134,8 @@ def dotted(path: KeyPath) -> str:
 
 def in_order(problems: list[Problem]) -> list[Problem]:
     """Sort problems as they stand in the file and leave out those that are told twice."""
-    found = {(item.source, item.line, item.path, item.rule): item for item in reversed(problems)}
-    first = list(found.values())[::-1]
-    return sorted(first, key=lambda item: (item.source, item.line or 0))
+    found = {(item.source, item.line, item.path, item.rule): item for item in problems}
+    return sorted(found.values(), key=lambda item: (item.source, item.line or 0))
 
 
 def laid_over(below: Document, above: Document) -> Document:
@@ -145,22 +144,25 @@ def laid_over(below: Document, above: Document) -> Document:
     Mappings are laid over mappings key by key. Ranges, choices, lists, a base loss and an augmentation replace what
     was there.
     """
-    origins = dict(below.origins)
+    replaced: list[KeyPath] = []
     data = {name: value for name, value in above.data.items() if name != "extends"}
-    merged = _merged(below.data if isinstance(below.data, dict) else {}, data, (), above.origins, origins)
+    merged = _merged(below.data if isinstance(below.data, dict) else {}, data, (), replaced)
+    origins = {**without(below.origins, *replaced), **above.origins}
     problems, broken = (*below.problems, *above.problems), (*below.broken, *above.broken)
     return Document(merged, above.source, origins, problems, broken)
 
 
-def _merged(below: Any, above: Any, path: KeyPath, own: Origins, origins: dict[KeyPath, Origin]) -> Any:
+def _merged(below: Any, above: Any, path: KeyPath, replaced: list[KeyPath]) -> Any:
     name = path[-1] if path else ""
     first, second = full_form(name, below), full_form(name, above)
     whole = name in TAGGED or is_range(first) or is_range(second)  # one thing, which another replaces
-    if isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict) and not whole:
-        origins.update({path: own[path]} if path in own else {})
-        inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}
+    if isinstance(first, dict) and isinstance(above, dict) and not whole:
+        inner = {key: _merged(first.get(key), value, (*path, key), replaced) for key, value in above.items()}
         return {**first, **inner}
-    for old in [old for old in origins if old[: len(path)] == path]:
-        del origins[old]
-    origins.update({new: origin for new, origin in own.items() if new[: len(path)] == path})
+    replaced.append(path)
     return above
+
+
+def without(origins: Origins, *paths: KeyPath) -> dict[KeyPath, Origin]:
+    """Leave out where the parts at some paths, and those below them, came from."""
+    return {old: origin for old, origin in origins.items() if not any(old[: len(path)] == path for path in paths)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import Document, KeyPath, dotted, full_form
+from icd.config.document import Document, KeyPath, dotted, full_form, without
 from icd.config.plugins import with_sources
 from icd.errors import ConfigError, Problem, shorten
 
@@ -34,8 +34,7 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
             problems += error.problems
             continue
         for path in paths:
-            origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
-            origins[path] = _label(assignment), None
+            origins = {**without(origins, path), path: (_label(assignment), None)}
             for end in range(1, len(path)):  # mappings that the assignment made
                 origins.setdefault(path[:end], (_label(assignment), None))
     if len(problems) > len(document.problems):

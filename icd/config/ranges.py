@@ -56,8 +56,11 @@ class Interval(Checked):
         """Every number of a finite interval, ascending; exact where the file's decimals are (0.1 + 2 * 0.1 is 0.3)."""
         if self.integer:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        return tuple(float(low + index * step) for index in range(self.count))
+        return tuple(map(self.at, range(self.count)))
+
+    def at(self, index: int) -> float:
+        """Give a number of an interval with steps as the file's decimals make it."""
+        return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
 
     def to_data(self) -> dict[str, Any]:
         """Write it as a file has it."""

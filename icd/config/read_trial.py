@@ -27,7 +27,7 @@ from icd.config.trial import (
 from icd.data import DATASETS
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
-from icd.models import MODELS
+from icd.models import MODELS, Stem
 from icd.plugins import Plugin
 
 
@@ -56,18 +56,13 @@ class _TrialReader(TrialParts):
                 self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
             self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
-        self.stems = {}
-        self.images = self._data(data.get("data", "digits100"))
-        self.student = self._network("student", data.get("student"))
-        self.teacher = self._network("teacher", data.get("teacher"))
+        self.images = images = self._data(data.get("data", "digits100"))
+        self.training = training = self._training(data.get("training"), data.get("student"), ("training",))
+        self.student = student = self._network("student", data.get("student"))
+        self.teacher = teacher = self._network("teacher", data.get("teacher"))
         self.method = method = self._method(data["method"]) if data.get("method") is not None else None
-        self.training = self._training(data.get("training"), data.get("student"), ("training",))
-        if data.get("teacher") is not None:
-            taught = data["teacher"].get("training") if isinstance(data["teacher"], dict) else None
-            self.of_teacher = self._training(taught, data["teacher"], ("teacher", "training"))
         seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
-        student, teacher = between_parts(self)
-        images, training = self.images, self.training
+        between_parts(self)
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
@@ -120,8 +115,18 @@ class _TrialReader(TrialParts):
         values = self.fields(cls, given, (part,), kinds, instead=_INSTEAD, also=also)
         if values is None:
             return None
-        self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
+        values["stem"] = self._stem(part, values["arch"], values["stem"])
+        if part == "teacher":
+            self.of_teacher = self._training(given.get("training"), data, ("teacher", "training"))
+            values["training"] = self.of_teacher if values.get("weights", "train") == "train" else None
         return self.made(cls, values, (part,))
+
+    def _stem(self, part: str, arch: str, asked: str) -> Stem:
+        stems = MODELS[arch].stems
+        if asked not in ("auto", *stems) and self.right((part, "arch")):
+            self.refuse((part, "stem"), f"stem of {arch} must be one of {', '.join(('auto', *stems))}", asked)
+        by_size: Stem = "conv7x7_s2" if self.size is not None and self.size >= _LARGE_IMAGE else "conv3x3"
+        return next((stem for stem in stems if stem == (by_size if asked == "auto" else asked)), stems[0])
 
     def _training(self, data: Any, network: Any, path: KeyPath) -> TrainingConfig | None:
         """Read a training's own fields, laid over those of its preset: the data set's unless it names one."""
@@ -203,4 +208,5 @@ def _is_key(name: Any, table: Any) -> bool:
 
 _DATA, _METHOD = Row("data set", DATASETS), Row("method", METHODS)
 _NETWORK, _PRESET = Row("network", MODELS), Row("preset", PRESETS)
+_LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 _INSTEAD = {"arch": next(iter(MODELS)), "stem": "auto"}

@@ -8,7 +8,6 @@ that stored parameters always give the document that they were asked for.
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -76,7 +75,9 @@ class _Filler:
 
     def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
         if isinstance(node, Interval):
-            value = _in_decimals(self.ask(dotted(path), node), node)
+            value = self.ask(dotted(path), node)
+            if node.step and not node.integer:  # Optuna draws 0.30000000000000004 for 0.1 + 2 * 0.1
+                value = node.at(round((value - node.low) / node.step))
             self.moved[path] = (*place, "high" if value == node.high else "low")
             return whole(value)
         if isinstance(node, Choice):
@@ -109,14 +110,6 @@ class _Filler:
             return {}
         raw = {m: self.ask(dotted((*path, name, f"s{m}")), node) if len(asked) > 1 else 1.0 for m in asked}
         return {name: [round(raw.get(m, 0.0) / sum(raw.values()), DIGITS) for m in scales]}
-
-
-def _in_decimals(value: float, node: Interval) -> float:
-    """Give a stepped number as the file's decimals make it: Optuna draws 0.30000000000000004 for 0.1 + 2 * 0.1."""
-    if node.step is None or node.integer:
-        return value
-    low, step = Decimal(str(node.low)), Decimal(str(node.step))
-    return float(low + round((Decimal(value) - low) / step) * step)
 
 
 def asked_order(mapping: Mapping[str, Any]) -> list[str]:
