@@ -60,8 +60,8 @@ def _check_data(known: TrialParts) -> None:
 
 def _check_teacher(known: TrialParts) -> None:
     note, method, teacher, training = known.note, known.method, known.teacher, known.of_teacher
-    data, told = known.document.data, known.misspelt("teacher")
-    if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")) and not told:
+    untaught = method and method.needs_teacher and known.document.data.get("teacher") is None
+    if untaught and known.right(("method", "name"), ("teacher",)):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
         note(("teacher",), f"{name} needs a teacher, but the file names none")
     for role, field in (("student", "pretrained"), ("teacher", "pretrained"), ("teacher", "weights")):

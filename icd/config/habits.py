@@ -86,7 +86,7 @@ def _from_mapping(value: dict[str, Any]) -> Any:
             return {"choices": value[key]}
     kind = " ".join(str(value[key]) for key in _RANGES["kind"] if key in value).lower()
     if isinstance(inner := value.get("_value"), list):
-        return {"choices": inner} if kind == "choice" else _interval(inner[0], inner[-1], kind, inner[2:3])
+        return _from_call(kind, inner, {})
     low, high = (next((value[key] for key in _RANGES[end] if key in value), None) for end in ("low", "high"))
     known = [key for part, keys in _RANGES.items() if part != "choices" for key in keys]
     if low is None or high is None or not set(value) <= set(known):
@@ -107,14 +107,17 @@ def _from_text(text: str) -> Any:
     call = _CALL.fullmatch(text.strip())
     if call is None:
         return None
-    kind, inner = call[1].lower(), call[2]
-    arguments = parse_yaml(f"[{inner.replace('=', ': ')}]", text).data
+    kind, suggested, _ = call[1].lower().rpartition("suggest_")[::-1]
+    arguments = parse_yaml(f"[{call[2].replace('=', ': ')}]", text).data
     named = {name: item for part in arguments if isinstance(part, dict) for name, item in part.items()}
     plain = [part for part in arguments if not isinstance(part, dict)]
-    plain = plain[1:] if kind.startswith("suggest") and plain and isinstance(plain[0], str) else plain
-    if kind.removeprefix("suggest_") in ("choice", "grid_search", "categorical"):
+    return _from_call(kind, plain[1:] if suggested and isinstance(plain[0], str) else plain, named)
+
+
+def _from_call(kind: str, plain: list[Any], named: Mapping[str, Any]) -> Any:
+    if kind in ("choice", "grid_search", "categorical"):
         return {"choices": plain[0] if len(plain) == 1 and isinstance(plain[0], list) else plain}
-    if "uniform" in kind or "rand" in kind or kind.removeprefix("suggest_") in ("interval", "range", "float", "int"):
+    if "uniform" in kind or "rand" in kind or kind in ("interval", "range", "float", "int"):
         low, high = [*plain, *(named[key] for key in ("low", "high", "lower", "upper") if key in named)][:2]
         whole = kind in ("randint", "lograndint", "range")  # their upper end is left out
         return _interval(low, high - 1 if whole else high, "log" if named.get("log") is True else kind, plain[2:3])

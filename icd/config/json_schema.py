@@ -56,8 +56,12 @@ def schema_of(kind: Kind) -> Schema:
         taught: Schema = {"if": {"properties": {"method": untaught}}, "else": {"required": ["teacher"]}}
         needs = {"if": {"required": ["extends"]}, "else": {"required": ["student", "method"], **taught}}
         return {**about, **parts, **needs, "$defs": shared}
-    ranges = {number: _range(number) for number in ("integer", "number")}
-    return {**about, **_sweep(), "$defs": {**{name: _searched(item) for name, item in shared.items()}, **ranges}}
+    searched = {name: _searched(item) for name, item in shared.items()}
+    for kind_of_number in ("integer", "number"):
+        number: Schema = {"type": kind_of_number}
+        keys = {"low": number, "high": number, "log": {"type": "boolean"}, "step": {**number, "exclusiveMinimum": 0}}
+        searched[kind_of_number] = _closed(keys, ["low", "high"])
+    return {**about, **_sweep(), "$defs": searched}
 
 
 def text_of(kind: Kind) -> str:
@@ -112,7 +116,11 @@ def _choices(option: Schema) -> Schema:
 def _fields(cls: Any, kinds: Mapping[str, Any] | None = None, **special: Schema) -> dict[str, Schema]:
     """Take the fields of a dataclass, each with what its docstring says and its default."""
     told = {name: {"description": said.replace("``", "'")} for name, said in descriptions(cls).items()}
-    defaults = {field.name: _default(field) for field in fields(cls)}
+    given: Any = [field for field in fields(cls) if field.name not in needed(cls)]
+    defaults = {
+        field.name: {"default": plain_data(field.default_factory() if field.default is MISSING else field.default)}
+        for field in given
+    }
     return {
         name: {**(special.get(name) or _value(name, kind)), **told.get(name, {}), **defaults.get(name, {})}
         for name, kind in (annotations(cls) if kinds is None else kinds).items()
@@ -129,11 +137,6 @@ def _value(name: str, annotation: Any) -> Schema:
         weights = {"^s[0-9]+$": {"type": "number", "minimum": 0}}
         return _any(plain, _closed({}, patternProperties=weights))
     return plain
-
-
-def _default(field: Any) -> Schema:
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
-    return {} if default is MISSING else {"default": plain_data(default)}
 
 
 # Parts of a trial
@@ -244,12 +247,6 @@ def _choosable(name: str, schema: Schema) -> Schema:
         named = {key: _any(_NULL, _ref(inner)) for key, inner in table.items()}
         options.append(_closed({"choices": _closed(named, minProperties=1)}, ["choices"]))
     return {**_any(*options), **told}
-
-
-def _range(kind: str) -> Schema:
-    number: Schema = {"type": kind}
-    step = {**number, "exclusiveMinimum": 0}
-    return _closed({"low": number, "high": number, "log": {"type": "boolean"}, "step": step}, ["low", "high"])
 
 
 def _sweep() -> Schema:

@@ -9,7 +9,7 @@ from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import read_trial
-from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
+from icd.config.reader import MAPPING, NAME, WRONG, Row
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
@@ -52,14 +52,10 @@ def read_sweep(document: Document) -> SweepConfig:
 class _SweepReader(TemplateReader):
     def read(self, data: dict[str, Any]) -> SweepConfig:
         """Give a sweep in which parts that could not be read have their defaults."""
-        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
-        name = str(data.get("name") or "")
-        if data.get("name") is not None:
-            self.value(NAME, data["name"], ("name",))
-        elif not self.misspelt("name"):
-            self.refuse(("name",), MISSING_KEY)
+        self.fields(SweepConfig, data, (), {"name": NAME}, also=("pairs", *TOP, "search", "resources", "plugins"))
+        name = str(data.get("name", ""))
         search = {} if data.get("search") is None else data["search"]
         if not isinstance(search, dict):
             self.note(("search",), MAPPING, value=search)
@@ -99,15 +95,14 @@ class _SweepReader(TemplateReader):
                 self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
         read = {part: self.template(value, (part,), (part,)) for part, value in given.items()}
-        told = self.failed or any(self.misspelt(part) for part in TOP)
-        if not self.nodes and not told and not data.get("pairs"):
+        if not self.nodes and not data.get("pairs") and self.right(*((part,) for part in TOP)):
             rule = "has no range and no choices, so there is nothing to search"
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
         for path, place, _ in self.nodes:
             if path[0] == "data":
                 rule = "data says which images a trial is trained and measured on, the same in all trials of a sweep"
                 self.note(place, rule, hint="give one value, and write a sweep for each other one")
-                self.failed.append(place)
+                self.wrong.add(place)
         return {part: value for part, value in read.items() if value is not WRONG}
 
     # Parts of the search
@@ -230,11 +225,8 @@ class _SweepReader(TemplateReader):
         try:
             config = read_trial(document)
         except ConfigError as error:
-            missing = [(part,) for part in TOP if part not in self.document.data and self.misspelt(part)]
-            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken, *missing))
-            for problem in error.problems:
-                if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
-                    self.problems.append(problem)
+            wrong = tuple(f"{dotted(place)}{end}" for place in self.wrong for end in ".[")
+            self.problems += [item for item in error.problems if not f"{item.path}.".startswith(wrong)]
             return None
         self.used |= set(config.plugins)
         return config

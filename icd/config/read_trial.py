@@ -4,7 +4,7 @@ Every mistake is found in one reading. What is wrong is left out and the reading
 need it says nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +52,7 @@ class _TrialReader(TrialParts):
         data = self._without_ranges(data, ())
         self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint", "plugins"], ())
         for name in ("student", "method"):
-            if data.get(name) is None and (name,) not in self.wrong and not self.misspelt(name):
+            if data.get(name) is None and (name,) not in self.wrong:
                 self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
             self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
@@ -184,16 +184,13 @@ def with_recipe(value: Any) -> Any:
     if "scales" in own:
         start = {name: item for name, item in start.items() if name not in WEIGHTS}
     found = {**start, **own}
-    for name in WEIGHTS:
-        if isinstance(found.get(name), dict):
-            found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
-    return found
-
-
-def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
-    """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
+    scales = found.get("scales", [1, 2, 4])
     names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
-    return [weights[name] for name in names] if set(names) == set(weights) else weights
+    for name in WEIGHTS:
+        weights = found.get(name)
+        if isinstance(weights, dict) and set(names) == set(weights):
+            found[name] = [weights[scale] for scale in names]
+    return found
 
 
 def method_name(value: Any) -> str:

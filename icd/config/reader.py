@@ -149,22 +149,19 @@ class Reader:
         if not isinstance(data, dict):
             self.refuse(path, MAPPING, data)
             return None
-        required, strange = needed(cls), [key for key in data if key not in (*kinds, *also)]
-        found: dict[str, Any] = {}
+        required, found = needed(cls), dict[str, Any]()
         for name, kind in kinds.items():
-            kind, where, value = TAGGED.get(name, kind), (*path, name), WRONG
-            if name in data:
-                value = self.value(kind, data[name], where)
-            elif name in required and any(is_close(key, name) for key in strange):
-                self.wrong.add(where)  # what is said of that key says it
-            elif name in required and where not in self.wrong:
-                cut = self.document.place(where)[-1:] != (name,)  # a short form has no place for it
-                self.refuse(where, f"required key {name!r} is missing" if cut else MISSING_KEY)
+            kind, where = TAGGED.get(name, kind), (*path, name)
+            value = self.value(kind, data[name], where) if name in data else WRONG
             if value is WRONG and name in required and name in instead:
                 value = instead[name] if not isinstance(kind, Row) else self.value(kind, instead[name], where)
             if value is not WRONG:
                 found[name] = value
         self.unknown_keys(data, [*kinds, *also], path)
+        for name in required:
+            if name in kinds and name not in data and (*path, name) not in self.wrong:
+                cut = self.document.place((*path, name))[-1:] != (name,)  # a short form has no place for it
+                self.refuse((*path, name), f"required key {name!r} is missing" if cut else MISSING_KEY)
         return found
 
     def value(self, kind: Any, value: Any, path: KeyPath) -> Any:
@@ -231,15 +228,6 @@ class Reader:
         """Whether all these could be read as they stand."""
         return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
 
-    def misspelt(self, *path: str) -> bool:
-        """Whether a key that is not known may be meant for the missing one at a path, or for a part above it."""
-        return any(
-            is_close(old[-1], name)
-            for place, name in enumerate(path)
-            for old in self.wrong
-            if len(old) == place + 1 and old[:place] == path[:place] and old[-1] != name
-        )
-
     def refuse(self, path: KeyPath, rule: str, value: object = Absent, kind: Any = None, *, hint: str = "") -> None:
         """Note that a value cannot be taken, with the habit behind it where it is a known one."""
         self.wrong.add(path)
@@ -253,13 +241,14 @@ class Reader:
         self.problems.append(self.document.problem(path, rule, value=value, hint=hint))
 
     def unknown_keys(self, data: Mapping[str, Any], allowed: Sequence[str], path: KeyPath) -> None:
-        """Note each key that is not allowed."""
+        """Note each key that is not allowed; the one that it may be meant for is not told to be missing."""
         for key in data:
             if key not in allowed:
                 methods = METHODS.items() if path == ("method",) else ()
                 others = [name for name, cls in methods if key in annotations(cls)]
                 hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
-                self.wrong.add((*path, key))
+                meant_for = [name for name in allowed if name not in data and is_close(key, name)]
+                self.wrong |= {(*path, name) for name in (key, *meant_for)}
                 self.problems.append(self.document.problem(path, UNKNOWN_KEY, key=(key,), hint=hint))
 
 

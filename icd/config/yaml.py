@@ -21,7 +21,6 @@ from icd.errors import ConfigError, Problem, did_you_mean, shorten
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH, MAX_DIGITS, MAX_EXTENDS = 256 * 1024, 32, 100, 8
-_TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH}"
 _SPACE, _INDENT = re.compile(r"\s+"), re.compile(r"[ \t]*")
 # What YAML calls printable, less NEL, LS and PS: PyYAML ends a line there, an editor does not.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -38,11 +37,6 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.source = source
 
-    def fetch_flow_collection_start(self, TokenClass: type) -> None:
-        if self.flow_level >= MAX_DEPTH:  # the scanner looks a thousand brackets ahead, slowly
-            raise _refusal(self.source, self.line + 1, _TOO_DEEP)
-        super().fetch_flow_collection_start(TokenClass)
-
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
@@ -52,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _refusal(self.source, line, "tags ('!') are not allowed", "quote text that starts with '!'")
         if self.depth > MAX_DEPTH:
-            raise _refusal(self.source, line, _TOO_DEEP)
+            raise _refusal(self.source, line, f"must not be nested deeper than {MAX_DEPTH}")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
