@@ -26,19 +26,15 @@ def meant(name: object, allowed: Sequence[str], path: KeyPath = (), value: objec
     if inside and inside in allowed:
         return write((*path, inside), value)
     place = _PLACES.get(str(name).lower()) if isinstance(name, str) else None
-    if place and value is not None and (hint := _moved(place, path, allowed, value)):
-        return hint
+    if place and value is not None:
+        head, tail = place.split(".")[0], place.split(".")[-1]
+        if path and tail in allowed:  # the same part has it under another name
+            return write((*path, tail), value)
+        inside = not path or str(path[0]) in (head, "search")
+        if inside and (head in allowed or "search" in allowed or path[:1] == ("search",)):
+            return write(tuple(place.split(".")), value)
     hint = did_you_mean(name, allowed)
     return hint if len(hint) <= _LONGEST else f"{hint[:_LONGEST].rpartition(',')[0]}, ... ({len(allowed)} in all)"
-
-
-def _moved(place: str, path: KeyPath, allowed: Sequence[str], value: Any) -> str:
-    head, tail = place.split(".")[0], place.split(".")[-1]
-    if path and tail in allowed:  # the same part has it under another name
-        return write((*path, tail), value)
-    inside = not path or str(path[0]) in (head, "search")
-    known = head in allowed or "search" in allowed or path[:1] == ("search",)
-    return write(tuple(place.split(".")), value) if inside and known else ""
 
 
 def write(path: KeyPath, value: Any) -> str:

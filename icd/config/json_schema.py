@@ -277,7 +277,7 @@ def _search() -> Schema:
         "objective": _any(objective, several, description="What is made large or small."),
         "sampler": _part(SamplerConfig, "name"),
         "pruner": _part(PrunerConfig, "name"),
-        "enqueue": _any(source, {"type": "array", "items": first}, description="What is tried first."),
+        "enqueue": _any(first, {"type": "array", "items": first}, description="What is tried first."),
         "budget": _part(Budget),
         "rank": {"enum": [*get_args(RankName)], "description": "Of trials of several pairs."},
     }

@@ -142,16 +142,12 @@ class _SweepReader(TemplateReader):
         return Objective(**{"direction": METRICS[values.get("metric", Objective().metric)], **values})
 
     def _enqueue(self, data: Any, name: str) -> tuple[dict[KeyPath, Baseline], tuple[Source, ...]]:
-        """Read what is tried first: rows and changes with their places, and other sweeps; one of those may stand alone.
+        """Read what is tried first: rows and changes with their places, and other sweeps; one may stand alone.
 
         Args:
             data: What the file says.
             name: Of the sweep itself, which is no source.
         """
-        if not (data is None or isinstance(data, list) or _is_source(data)):
-            hint = f"write search.enqueue: [{data}]" if isinstance(data, str) else ""
-            self.note(_ENQUEUE, "must be a list of rows or mappings", value=data, hint=hint)
-            data = None
         items = dict(_placed(data, _ENQUEUE)) if data is not None else {}
         others = {path: item for path, item in items.items() if _is_source(item)}
         own = {path: item for path, item in items.items() if path not in others}

@@ -125,11 +125,8 @@ def baseline_document(
     A method that names its row or class replaces the fixed one, other fields are laid over it, and so are those of the
     training. Networks and a seed that are searched, and that the baseline does not name, are the first options.
     """
-    document: dict[str, Any] = {}
-    for part, value in template.items():
-        document[part] = fixed_part(value) if part in ("method", "training") else _first(value)
-    document = _both_networks(document)
-    document = {part: value for part, value in document.items() if value is not None}
+    fixed = {part: (fixed_part if part in ("method", "training") else _first)(node) for part, node in template.items()}
+    document = {part: value for part, value in _both_networks(fixed).items() if value is not None}
     for part, value in changes.items():
         before, after = document.get(part), full_form(part, copy.deepcopy(value))
         named = part == "method" and isinstance(after, dict) and not ("recipe" in after or "name" in after)
