@@ -25,18 +25,27 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
     Raises:
         ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
     """
+    from icd.config.yaml import parse_yaml
+
     data, origins = copy.deepcopy(document.data), dict(document.origins)
     problems: list[Problem] = list(document.problems) if assignments else []
     for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        names, label = _names(key.strip()), _label(assignment)
         try:
-            paths = _assign(data, assignment)
+            if not equals or not names:
+                raise ConfigError(Problem(rule=_FORM, source=label))
+            value = parse_yaml(text, label) if text.strip() else Document(None, label)
+            if value.problems:
+                raise ConfigError(value.problems)
+            paths = _put(data, (), names, value.data, label)
         except ConfigError as error:
             problems += error.problems
             continue
         for path in paths:
-            origins = {**without(origins, path), path: (_label(assignment), None)}
+            origins = {**without(origins, path), path: (label, None)}
             for end in range(1, len(path)):  # mappings that the assignment made
-                origins.setdefault(path[:end], (_label(assignment), None))
+                origins.setdefault(path[:end], (label, None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
     return with_sources(Document(data, document.source, origins, document.problems, document.broken), Path.cwd())
@@ -46,20 +55,6 @@ def _label(assignment: str) -> str:
     key = assignment.partition("=")[0]
     shown = f"{key}=***" if _SECRET.search(assignment) else assignment
     return f"--set {shown if shown.isprintable() and len(shown) <= 100 else shorten(shown, 100)}"
-
-
-def _assign(data: Any, assignment: str) -> list[KeyPath]:
-    from icd.config.yaml import parse_yaml
-
-    source = _label(assignment)
-    key, equals, text = assignment.partition("=")
-    names = _names(key.strip())
-    if not equals or not names:
-        raise ConfigError(Problem(rule=_FORM, source=source))
-    value = parse_yaml(text, source) if text.strip() else Document(None, source)
-    if value.problems:
-        raise ConfigError(value.problems)
-    return _put(data, KeyPath(), names, value.data, source)
 
 
 def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> list[KeyPath]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icd.config.document import Document
 from icd.errors import Absent, ConfigError, Problem
-from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, place_of, resolve
+from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, path_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
 
@@ -19,11 +19,10 @@ def with_sources(document: Document, folder: Path) -> Document:
         return document
     for index, item in enumerate(data["plugins"]):
         if isinstance(item, str):
-            place = place_of(item, folder)
             try:
-                data["plugins"][index] = {**resolve(item, folder).to_data(), **place}
+                data["plugins"][index] = resolve(item, folder).to_data()
             except ConfigError:
-                data["plugins"][index] = place.get("path", item)
+                data["plugins"][index] = str(path_of(item, folder) or item)
     return document
 
 
@@ -38,7 +37,7 @@ def with_ambient(document: Document) -> Document:
         return document
     if isinstance(listed := data.get("plugins", []), list):
         stored = {item.get("name") for item in listed if isinstance(item, dict) and "path" not in item}
-        added = [{**plugin.to_data(), **place} for plugin, place in plugins.items() if plugin.name not in stored]
+        added = [plugin.to_data() for plugin in plugins if plugin.name not in stored]
         data["plugins"] = [*listed, *(item for item in added if item not in listed)]
     return document
 

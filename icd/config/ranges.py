@@ -32,14 +32,11 @@ class Interval(Checked):
             yield FieldProblem("step", "a logarithmic range has no step", self.step)
         if self.step is None or self.step <= 0 or self.log:
             return
-        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        steps = (high - low) / step
-        if steps > MOST_VALUES:
+        if self.count > MOST_VALUES:
             yield FieldProblem("step", f"must leave at most {MOST_VALUES} values", self.step)
-        elif steps != int(steps):
-            nearest = low + int(steps) * step
-            rule = f"must be low plus a whole number of steps ({step}), such as {nearest} or {nearest + step}"
-            yield FieldProblem("high", rule, self.high)
+        elif (nearest := self.at(self.count - 1)) != self.high:
+            steps = f"low plus a whole number of steps ({self.step:g})"
+            yield FieldProblem("high", f"must be {steps}, such as {nearest:g} or {self.at(self.count):g}", self.high)
 
     @property
     def finite(self) -> bool:
