@@ -33,14 +33,8 @@ class TrialParts(Reader):
         return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
 
-def between_parts(known: TrialParts) -> None:
-    """Check what spans parts."""
-    _check_data(known)
-    _check_teacher(known)
-    _check_maps(known)
-
-
-def _check_data(known: TrialParts) -> None:
+def check_data(known: TrialParts) -> None:
+    """Check paths, augmentations and numbers of classes against the data set."""
     images, note = known.images, known.note
     if images is None:
         return
@@ -58,7 +52,8 @@ def _check_data(known: TrialParts) -> None:
             note(place, rule, value=value)
 
 
-def _check_teacher(known: TrialParts) -> None:
+def check_teacher(known: TrialParts) -> None:
+    """Check whether there is a teacher where one is needed, and what it is made of."""
     note, method, teacher, training = known.note, known.method, known.teacher, known.of_teacher
     untaught = method and method.needs_teacher and known.document.data.get("teacher") is None
     if untaught and known.right(("method", "name"), ("teacher",)):
@@ -92,7 +87,7 @@ def _check_teacher(known: TrialParts) -> None:
             note(("teacher", "training", name), rule, value="auto")
 
 
-def _check_maps(known: TrialParts) -> None:
+def check_maps(known: TrialParts) -> None:
     """Compare image size and scales with the feature map of both networks."""
     size, method = known.size, known.method
     for role, network in (("student", known.student), ("teacher", known.teacher)):

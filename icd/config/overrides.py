@@ -31,9 +31,11 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
     problems: list[Problem] = list(document.problems) if assignments else []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        names, label = _names(key.strip()), _label(assignment)
+        found, label = list(_SEGMENT.finditer(key.strip())), _label(assignment)
+        # A number between dots may be a key or an index.
+        names = tuple(int(match[3]) if match[3] else match[1] or match[2] for match in found)
         try:
-            if not equals or not names:
+            if not equals or not names or "".join(match[0] for match in found) != key.strip():
                 raise ConfigError(Problem(rule=_FORM, source=label))
             value = parse_yaml(text, label) if text.strip() else Document(None, label)
             if value.problems:
@@ -97,10 +99,3 @@ def _reaches(node: Any, names: KeyPath) -> bool:
         return _reaches(node[names[0]], names[1:])
     options = node.get("choices")
     return isinstance(options, dict) and any(_reaches(option, names) for option in (options, *options.values()))
-
-
-def _names(key: str) -> KeyPath:
-    """Split ``a.b[0]``; a number between dots may be a key or an index."""
-    found = list(_SEGMENT.finditer(key))
-    whole = "".join(match[0] for match in found) == key
-    return tuple(int(match[3]) if match[3] else match[1] or match[2] for match in found) if whole else ()

@@ -30,8 +30,12 @@ class TemplateReader(Reader):
             found = self._range(value, path, place)
             if found is WRONG:
                 self.wrong.add(place)
-            else:
-                self._one_range(path, place, found)
+                return found
+            other = next((where for known, where, old in self.nodes if known == path and old != found), None)
+            if other is not None:  # whatever options they belong to
+                rule = f"{dotted(path)} is searched at {dotted(other)} too, and a parameter has one range in a sweep"
+                self.note(place, rule, value=found.to_data(), hint="give both the same")
+            self.nodes.append((path, place, found))
             return found
         if (habit := as_range(value)) is not None:
             rule = "a range is {low, high}, choices are {choices: [...]}"
@@ -46,14 +50,6 @@ class TemplateReader(Reader):
             items = [self.template(item, (*path, i), (*place, i)) for i, item in enumerate(value)]
             return WRONG if WRONG in items else items
         return value
-
-    def _one_range(self, path: KeyPath, place: KeyPath, node: Node) -> None:
-        """A parameter has one name, so it has one range, whatever option it belongs to."""
-        other = next((where for known, where, old in self.nodes if known == path and old != node), None)
-        if other is not None:
-            rule = f"{dotted(path)} is searched at {dotted(other)} too, and a parameter has one range in a sweep"
-            self.note(place, rule, value=node.to_data(), hint="give both the same")
-        self.nodes.append((path, place, node))
 
     def _range(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
         kind = next((kind for kind in _KEYS if kind in value), "")

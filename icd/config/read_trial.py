@@ -4,11 +4,10 @@ Every mistake is found in one reading. What is wrong is left out and the reading
 need it says nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from icd.config.checks import TrialParts, between_parts
+from icd.config.checks import TrialParts, check_data, check_maps, check_teacher
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
 from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
@@ -62,20 +61,18 @@ class _TrialReader(TrialParts):
         self.teacher = teacher = self._network("teacher", data.get("teacher"))
         self.method = method = self._method(data["method"]) if data.get("method") is not None else None
         seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
-        between_parts(self)
+        check_data(self)
+        check_teacher(self)
+        check_maps(self)
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
         config = TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
-        return self._with_plugins(config, plugins)
-
-    def _with_plugins(self, config: TrialConfig, listed: Sequence[Plugin]) -> TrialConfig | None:
-        """Keep the plugins that the trial uses; whoever trains it elsewhere must be able to import them."""
         for what, name, owner in owners([config]):
             if not isinstance(owner, Plugin):
                 rule = f"{what} {name!r} was registered by {owner}, which no worker imports; list its file or module"
                 self.note(("plugins",), rule)
-        return None if self.problems else replace(config, plugins=used_plugins(config, listed))
+        return replace(config, plugins=used_plugins(config, plugins))
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""
