@@ -70,19 +70,22 @@ class Document:
 
     def place(self, path: KeyPath) -> KeyPath:
         """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
-        known = _written(self.data, path)
-        for end in range(len(known), -1, -1):
-            if known[:end] in self.moved:
-                known = (*self.moved[known[:end]], *known[end:])
-                break
-        return known if self.file is None else _written(self.file, known)
+        end = next((end for end in range(len(path), -1, -1) if path[:end] in self.moved), None)
+        known = path if end is None else (*self.moved[path[:end]], *path[end:])
+        node, name = self.data if self.file is None else self.file, ""
+        for end, key in enumerate(known):
+            if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
+                return known  # a field beside what the short form says
+            if node is not None and not isinstance(node, dict | list):
+                return known[:end]
+            parts = dict(enumerate(node)) if isinstance(node, list) else node or {}
+            node, name = parts.get(key), key if isinstance(key, str) and key != "choices" else name
+        return known
 
     def origin(self, path: KeyPath) -> Origin:
         """Give source and line of a path in the file, or of what it stands in."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.origins:
-                return self.origins[path[:end]]
-        return self.source, None
+        above = (path[:end] for end in range(len(path), -1, -1))
+        return next((self.origins[part] for part in above if part in self.origins), (self.source, None))
 
     def problem(
         self, path: KeyPath, rule: str, *, key: KeyPath = (), value: object = Absent, hint: str = ""
@@ -98,32 +101,15 @@ class Document:
         try:
             yield
         except ConfigError as error:
-            found = []
-            for problem in error.problems:
-                source, line = self.origin(tuple(problem.path.split(".")))
-                known = problem.source or not problem.path
-                found.append(problem if known else replace(problem, source=source, line=line))
-            raise ConfigError(found) from error
+            places = [(problem, self.origin(tuple(problem.path.split(".")))) for problem in error.problems]
+            raise ConfigError(
+                problem if problem.source or not problem.path else replace(problem, source=source, line=line)
+                for problem, (source, line) in places
+            ) from error
         except DataError as error:
             if not error.path:
                 raise
             raise DataError(str(self.problem(tuple(error.path.split(".")), str(error)))) from error
-
-
-def _written(data: Any, path: KeyPath) -> KeyPath:
-    """Cut a path where the file has a short form of it, or something that has no parts."""
-    node, name = data, ""
-    for end, key in enumerate(path):
-        if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
-            return path  # a field beside what the short form says
-        if node is not None and not isinstance(node, dict | list):
-            return path[:end]
-        if isinstance(node, dict):
-            node = node.get(key)
-        else:
-            node = node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
-        name = key if isinstance(key, str) and key != "choices" else name
-    return path
 
 
 def dotted(path: KeyPath) -> str:
