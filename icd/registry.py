@@ -1,21 +1,13 @@
 """Tables of what a file may name: the package's own rows, and those that plugins add."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
 
 
-class Source(NamedTuple, Generic[Row]):
-    """Makes rows of names that nobody has written down.
-
-    Attributes:
-        make: Row of a name; raises ``KeyError`` for one that it does not know.
-        names: Lists the names that it knows, with what stands before the colon.
-    """
-
-    make: Callable[[str], Row]
-    names: Callable[[], Sequence[str]]
+# Gives the row of a name that nobody has written down, or raises ``KeyError``, and lists the names that it knows.
+Source = tuple[Callable[[str], Row], Callable[[], Sequence[str]]]
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
@@ -26,7 +18,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
     Args:
         what: What a row is, for messages.
         rows: The package's own; nothing replaces them.
-        sources: What makes a row of a name such as ``timm:resnet18``, by the part before the colon.
+        sources: Of rows with names such as ``timm:resnet18``, by the part before the colon.
     """
 
     def __init__(self, what: str, rows: Mapping[str, Row], sources: "Mapping[str, Source[Row]] | None" = None) -> None:
@@ -45,7 +37,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
             return self._added[name][0]
         source, colon, inner = name.partition(":") if isinstance(name, str) else ("", "", "")
         if colon and source in self._sources:
-            return self._sources[source].make(inner)
+            return self._sources[source][0](inner)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -57,7 +49,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def like(self, name: object) -> list[str]:
         """List the names that one that is unknown may be meant for."""
         source = str(name).partition(":")[0]
-        return list(self._sources[source].names()) if ":" in str(name) and source in self._sources else list(self)
+        return list(self._sources[source][1]()) if ":" in str(name) and source in self._sources else list(self)
 
     def add(self, name: str, row: Row, owner: object) -> None:
         """Add a row, or replace one that was added."""

@@ -145,11 +145,11 @@ def _value(name: str, annotation: Any) -> Schema:
 def _shared() -> Schema:
     """Give what several places of a file may hold, by name."""
     found: Schema = {}
-    for name, row in TAGGED.items():
-        for cls in row.table.values():  # nothing will do where all fields have defaults
+    for name, table in TAGGED.items():
+        for cls in table.values():  # nothing will do where all fields have defaults
             found[cls.__name__] = _object(cls) if needed(cls) else _any(_NULL, _object(cls))
-        named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in row.table.items())
-        found[name] = _any({"enum": [*row.table]}, *named)
+        named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in table.items())
+        found[name] = _any({"enum": [*table]}, *named)
     found |= {f"method.{name}": _method(name) for name in METHODS}
     found["method"] = _any({"enum": [*PAPER_ROWS, *METHODS]}, *(_ref(f"method.{name}") for name in METHODS))
     training = {**_object(TrainingConfig, preset={"enum": [*PRESETS]}), "required": []}  # the preset has them all
@@ -239,7 +239,7 @@ def _choosable(name: str, schema: Schema) -> Schema:
         options.append(_ref(next(iter(kinds), "number")))
     if name == "scales":
         options.append(_closed({"subsets_of": {**_SCALES, "maxItems": 8}, "containing": _SCALES}, ["subsets_of"]))
-    table = {key: cls.__name__ for key, cls in TAGGED[name].table.items()} if name in TAGGED else {}
+    table = {key: cls.__name__ for key, cls in TAGGED[name].items()} if name in TAGGED else {}
     if name == "method":
         classes = {**METHODS, **{row: type(method) for row, method in PAPER_ROWS.items()}}
         table = {key: f"method.{METHODS.name_of(cls)}" for key, cls in classes.items()}

@@ -9,7 +9,7 @@ from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import read_trial
-from icd.config.reader import MAPPING, NAME, WRONG, Row
+from icd.config.reader import MAPPING, NAME, WRONG
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
@@ -31,11 +31,12 @@ from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import PAPER_ROWS
 from icd.plugins import Plugin
+from icd.registry import Registry
 
 T = TypeVar("T")
 
 _PARTS = {"sampler": SamplerConfig, "pruner": PrunerConfig, "budget": Budget}
-_OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
+_OBJECTIVE = {**annotations(Objective), "metric": Registry("metric", METRICS)}
 _CHANGES = ("teacher", "student", "method", "training", "seed")
 
 

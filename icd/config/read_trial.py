@@ -11,7 +11,7 @@ from icd.config.checks import TrialParts, check_data, check_maps, check_teacher
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
 from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
-from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Row, keys_of, option_types
+from icd.config.reader import MAPPING, MISSING_KEY, WRONG, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import (
     DataConfig,
@@ -28,6 +28,7 @@ from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
 from icd.models import MODELS, Stem
 from icd.plugins import Plugin
+from icd.registry import Registry
 
 
 def read_trial(document: Document) -> TrialConfig:
@@ -94,7 +95,7 @@ class _TrialReader(TrialParts):
     def _data(self, data: Any) -> DataConfig | None:
         path: KeyPath = ("data",)
         value = full_form("data", data)
-        if (name := self.name(_DATA, value, path)) is None:
+        if (name := self.name(DATASETS, value, path)) is None:
             return None
         values = self.fields(DataConfig, {**value, "name": name}, path, keys_of("data", name)) or {}
         options = tuple(sorted((option, values.pop(option)) for option in option_types(name) if option in values))
@@ -105,7 +106,7 @@ class _TrialReader(TrialParts):
         if data is None:
             return None
         cls: Any = NetworkConfig if part == "student" else TeacherConfig
-        kinds = {**annotations(cls), "arch": _NETWORK, "stem": str}  # which stem it is depends on the images
+        kinds = {**annotations(cls), "arch": MODELS, "stem": str}  # which stem it is depends on the images
         kinds.pop("training", None)  # is read for itself
         given = {"stem": "auto", **value} if isinstance(value := full_form(part, data), dict) else value
         also = ["training"] if part == "teacher" else []
@@ -133,7 +134,7 @@ class _TrialReader(TrialParts):
             return None
         row = DATASETS[self.images.name] if self.images else None
         preset = named.get("preset", row.preset if row else "cifar100")
-        if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
+        if self.value(_PRESETS, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
             preset = "cifar100"
         arch = network.get("arch") if isinstance(network, dict) else network
@@ -157,7 +158,7 @@ class _TrialReader(TrialParts):
                 self.refuse((*path, "recipe"), "unknown recipe", named["recipe"], hint=hint)
                 self.wrong.add(path)
         full = with_recipe(named)
-        if (name := self.name(_METHOD, full, path)) is None:
+        if (name := self.name(METHODS, full, path)) is None:
             return None
         fields = {key: value for key, value in full.items() if key != "name"}
         values = self.fields(METHODS[name], fields, path, also=["recipe"]) or {}
@@ -200,7 +201,6 @@ def _is_key(name: Any, table: Any) -> bool:
     return isinstance(name, str) and name in table
 
 
-_DATA, _METHOD = Row("data set", DATASETS), Row("method", METHODS)
-_NETWORK, _PRESET = Row("network", MODELS), Row("preset", PRESETS)
+_PRESETS = Registry("preset", PRESETS)
 _LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 _INSTEAD = {"arch": next(iter(MODELS)), "stem": "auto"}
