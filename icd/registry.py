@@ -1,13 +1,16 @@
 """Tables of what a file may name: the package's own rows, and those that plugins add."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Row = TypeVar("Row")
 
 
-# Gives the row of a name that nobody has written down, or raises ``KeyError``, and lists the names that it knows.
-Source = tuple[Callable[[str], Row], Callable[[], Sequence[str]]]
+class Source(NamedTuple, Generic[Row]):
+    """Makes rows of names that nobody has written down."""
+
+    make: Callable[[str], Row]  # raises KeyError for a name that it does not know
+    names: Callable[[], Sequence[str]]  # lists those that it knows, with what stands before the colon
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
@@ -37,7 +40,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
             return self._added[name][0]
         source, colon, inner = name.partition(":") if isinstance(name, str) else ("", "", "")
         if colon and source in self._sources:
-            return self._sources[source][0](inner)
+            return self._sources[source].make(inner)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -49,7 +52,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def like(self, name: object) -> list[str]:
         """List the names that one that is unknown may be meant for."""
         source = str(name).partition(":")[0]
-        return list(self._sources[source][1]()) if ":" in str(name) and source in self._sources else list(self)
+        return list(self._sources[source].names()) if ":" in str(name) and source in self._sources else list(self)
 
     def add(self, name: str, row: Row, owner: object) -> None:
         """Add a row, or replace one that was added."""

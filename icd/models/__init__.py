@@ -17,7 +17,7 @@ from icd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from icd.models.timm_nets import timm_names, timm_row
 from icd.models.vgg import VGG
 from icd.models.wide_resnet import WideResNet
-from icd.registry import Registry
+from icd.registry import Registry, Source
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
@@ -96,7 +96,7 @@ _ROWS = {
     "torchvision_resnet152": _torchvision("resnet152", 2048, "ImageNet ResNet152, 60.19 M parameters"),
     "torchvision_mobilenet_v2": _torchvision("mobilenet_v2", 1280, "ImageNet MobileNetV2, 3.50 M parameters"),
 }
-MODELS: Registry[ModelRow] = Registry("network", _ROWS, {"timm": (timm_row, timm_names)})
+MODELS: Registry[ModelRow] = Registry("network", _ROWS, {"timm": Source(timm_row, timm_names)})
 
 
 def build_model(
