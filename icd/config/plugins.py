@@ -3,6 +3,7 @@
 From then on the document is the same everywhere: on a worker, in a job, in the study that a resume reads.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from icd.config.document import Document
@@ -51,7 +52,7 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
     found: list[Plugin] = []
     for index, item in enumerate(items):
         try:
-            plugin = resolve(item, Path.cwd())
+            plugin = replace(resolve(item, Path.cwd()), path="")  # a trial's document is the same everywhere
             if any(other.name == plugin.name and other != plugin for other in found):
                 raise ConfigError(Problem(rule=f"another plugin is called {plugin.name}; rename one of the files"))
             if sum(len(one.source.encode()) for one in {*found, plugin}) > MAX_BYTES_OF_ALL:
