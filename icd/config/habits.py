@@ -103,7 +103,7 @@ def _from_text(text: str) -> Any:
     call = _CALL.fullmatch(text.strip())
     if call is None:
         return None
-    kind, suggested, _ = call[1].lower().rpartition("suggest_")[::-1]
+    _, suggested, kind = call[1].lower().rpartition("suggest_")
     arguments = parse_yaml(f"[{call[2].replace('=', ': ')}]", text).data
     named = {name: item for part in arguments if isinstance(part, dict) for name, item in part.items()}
     plain = [part for part in arguments if not isinstance(part, dict)]

@@ -1,6 +1,6 @@
 """Reads the ranges and choices of a sweep's file, wherever they stand in the trial's document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Annotated, Any, get_args, get_origin
 
@@ -73,8 +73,8 @@ class TemplateReader(Reader):
             self.note(place, "must be a list of at least one option", value=items)
             return WRONG
         key, options = str(path[-1]), dict[str, tuple[Any, KeyPath]]()
-        given = _named(key, items) if isinstance(items, dict) else [((i,), item) for i, item in enumerate(items)]
-        for where, option in given:
+        listed: Iterable[tuple[KeyPath, Any]] = (((index,), item) for index, item in enumerate(items))
+        for where, option in _named(key, items) if isinstance(items, dict) else listed:
             own = (*place, *where)
             if is_range(option) and key not in WEIGHTS:
                 rule = "an option is a value: a parameter has either choices or one range"

@@ -41,6 +41,7 @@ def corners(template: Mapping[str, Any]) -> list[Params]:
         given.add((name, value))
         return found[-1].setdefault(name, value)
 
+    forced: Params
     for forced in ({}, *_crossed(template)):
         if not any(forced.items() <= params.items() for params in found):
             found.append({})
