@@ -46,8 +46,9 @@ def network_of(case: ModelCase) -> Network:
 @lru_cache(maxsize=1)
 def outputs_of(case: ModelCase) -> dict[int, Output]:
     """Make one pass of each size, once."""
+    network = network_of(case)  # whose weights are to be trained, so no tensors of inference
     with torch.inference_mode():
-        return {size: network_of(case)(random_images(size)) for size in case.sizes}
+        return {size: network(random_images(size)) for size in case.sizes}
 
 
 def the_head_is_linear(case: ModelCase) -> None:
