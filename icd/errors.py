@@ -10,8 +10,10 @@ Exit codes: 0 done; 2 usage or configuration; 3 environment or data; 4 training,
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from typing import ClassVar
+
+_CLOSE = 0.6  # likeness of a name and the one that is meant
 
 
 class Absent:
@@ -156,29 +158,22 @@ def require(holds: bool, rule: str, value: object) -> None:
 
 def did_you_mean(name: object, allowed: Sequence[str]) -> str:
     """Say which allowed name is meant, or list them all: ``did you mean 'x'?`` / ``allowed: a, b``."""
-    close = _closest(str(name), allowed)
-    if not close:
-        lowered = {candidate.lower(): candidate for candidate in allowed}
-        close = lowered.get(_closest(str(name).lower(), list(lowered)), "")
-    return f"did you mean {close!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+    text, known = str(name).lower(), {other.lower(): other for other in reversed(allowed)}
+    alike = {other: SequenceMatcher(None, other, text).ratio() for other in known}
+    most, numbers = max(alike.values(), default=0.0), re.findall(r"\d+", text)
+
+    def distance(other: str) -> list[int]:
+        """Of names that are as alike, the one with the nearest number is meant."""
+        return [abs(int(a) - int(b)) for a, b in zip(numbers, re.findall(r"\d+", other), strict=False)]
+
+    if most < _CLOSE:
+        return f"allowed: {', '.join(sorted(allowed))}"
+    return f"did you mean {known[min((other for other in known if alike[other] == most), key=distance)]!r}?"
 
 
 def is_close(name: object, other: str) -> bool:
     """Whether a name may be a misspelt other one."""
-    return bool(get_close_matches(str(name), [other], cutoff=0.6))
-
-
-def _closest(name: str, allowed: Sequence[str]) -> str:
-    """Give the name that is most alike, of several the one with the nearest number; empty for none."""
-    close = get_close_matches(name, allowed, n=max(1, len(allowed)), cutoff=0.6)
-    alike = [SequenceMatcher(None, other, name).ratio() for other in close]
-    first = [other for other, ratio in zip(close, alike, strict=True) if ratio == alike[0]]
-    return min(first, key=lambda other: _distance(name, other), default="")
-
-
-def _distance(one: str, other: str) -> tuple[int, ...]:
-    pairs = zip(re.findall(r"\d+", one), re.findall(r"\d+", other), strict=False)
-    return tuple(abs(int(mine) - int(theirs)) for mine, theirs in pairs)
+    return SequenceMatcher(None, other, str(name)).ratio() >= _CLOSE
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,11 +47,13 @@ class Plugin:
         name: A file's name without its folder, or a module's.
         digest: SHA-256 of the source: of the file, or of all Python files of the module's package.
         source: A file's text; empty for a module.
+        path: Where a file was read; documents of trials do not have it.
     """
 
     name: str
     digest: str
     source: str = ""
+    path: str = field(default="", compare=False)
 
     def to_data(self) -> dict[str, str]:
         """Write it for a document."""
@@ -66,34 +68,34 @@ def resolve(item: object, folder: Path) -> Plugin:
     """
     if isinstance(item, Mapping):
         return _stored(item)
-    if place_of(item, folder):
-        return _of_file(folder / Path(str(item)).expanduser())
+    if path := path_of(item, folder):
+        return _of_file(path)
     if not isinstance(item, str) or not _MODULE.fullmatch(item):
         raise _refusal("must be a path such as ./my_losses.py, or the name of an installed module", item)
     return Plugin(name=item, digest=_module_digest(item))
 
 
-def place_of(item: object, folder: Path) -> dict[str, str]:
-    """Give the ``path`` of an item that is a file, as a document holds it; nothing for others."""
+def path_of(item: object, folder: Path) -> Path | None:
+    """Give the path of an item that is a file; None for others."""
     is_file = isinstance(item, str) and (item.endswith(".py") or "/" in item)
-    return {"path": str((folder / Path(str(item)).expanduser()).resolve())} if is_file else {}
+    return (folder / Path(str(item)).expanduser()).resolve() if is_file else None
 
 
-def ambient() -> dict[Plugin, dict[str, str]]:
-    """Read what ``ICD_PLUGINS`` names, seen from the working directory, and entry points, each with its place.
+def ambient() -> list[Plugin]:
+    """Read what ``ICD_PLUGINS`` names, seen from the working directory, and entry points.
 
     Raises:
         ConfigError: If one of them cannot be read; it says where it was named.
     """
     named = [(VARIABLE, word.strip()) for word in re.split(r"[:,]", os.environ.get(VARIABLE, "")) if word.strip()]
     entries = sorted((point.name, point.value.partition(":")[0]) for point in entry_points(group=GROUP))
-    found = {}
+    found = []
     for where, item in [*named, *((f"entry point {name} of {GROUP}", module) for name, module in entries)]:
         try:
-            found[resolve(item, Path.cwd())] = place_of(item, Path.cwd())
+            found.append(resolve(item, Path.cwd()))
         except ConfigError as error:
             raise ConfigError([replace(problem, path=where) for problem in error.problems]) from error
-    return found
+    return list(dict.fromkeys(found))
 
 
 def activate(plugins: Sequence[Plugin]) -> None:
@@ -146,7 +148,7 @@ def _of_file(path: Path) -> Plugin:
     ):
         if not holds:
             raise _refusal(rule, str(path))
-    return Plugin(name=path.name, digest=_sha256(source), source=source)
+    return Plugin(name=path.name, digest=_sha256(source), source=source, path=str(path))
 
 
 def _stored(item: Mapping[str, Any]) -> Plugin:
@@ -161,7 +163,7 @@ def _stored(item: Mapping[str, Any]) -> Plugin:
     return Plugin(name=name, digest=digest or _module_digest(name), source=source)
 
 
-class _Text(importlib.abc.SourceLoader):
+class _Text(importlib.abc.ExecutionLoader):
     """Loads a module from its text."""
 
     def __init__(self, plugin: Plugin) -> None:
@@ -170,10 +172,8 @@ class _Text(importlib.abc.SourceLoader):
     def get_filename(self, fullname: str) -> str:
         return self.plugin.name
 
-    def get_data(self, path: str | bytes) -> bytes:
-        if path != self.plugin.name:
-            raise OSError(path)  # there is no byte code
-        return self.plugin.source.encode()
+    def get_source(self, fullname: str) -> str:
+        return self.plugin.source
 
 
 def _import_file(plugin: Plugin) -> list[Added]:

@@ -22,27 +22,20 @@ _SHORTEST = 6  # a shorter value would be found in ordinary words
 
 def hide(text: str, environment: Mapping[str, str] | None = None) -> str:
     """Give a text without secrets of the environment and without users and passwords in URLs."""
-    secrets = _secrets(os.environ if environment is None else environment)
-    for secret in sorted(secrets, key=len, reverse=True):
+    found = _secrets(os.environ if environment is None else environment)
+    for secret in sorted({secret for secret in found if len(secret) >= _SHORTEST}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _USER.sub(f"{HIDDEN}@", text)
 
 
-def _secrets(environment: Mapping[str, str]) -> set[str]:
-    return {secret for name, value in environment.items() for secret in _of(name, value) if len(secret) >= _SHORTEST}
-
-
-def _of(name: str, value: str) -> Iterator[str]:
-    if _NAMES.search(name) and not _is_path(value):
-        yield value
-    for user in _USER.findall(value):
-        password = user.partition(":")[2]
-        yield from (password, unquote(password))
-
-
-def _is_path(value: str) -> bool:
-    """Whether a value says where a secret is; one that merely holds slashes is a secret itself."""
-    return os.sep in value and Path(value).exists()
+def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
+    for name, value in environment.items():
+        # A path that exists says where a secret is; a value that merely holds slashes is a secret itself.
+        if _NAMES.search(name) and not (os.sep in value and Path(value).exists()):
+            yield value
+        for user in _USER.findall(value):
+            password = user.partition(":")[2]
+            yield from (password, unquote(password))
 
 
 class HidingFormatter(logging.Formatter):

@@ -207,7 +207,11 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     """Take a row for whoever collects, or add it for this process alone."""
     if name in table.own:
         raise _refusal(table.what, name, "is taken: icd has one of that name; choose another")
-    added, collected = Added(table, name, row, _caller()), _COLLECTING.get()
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    caller = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    added, collected = Added(table, name, row, caller), _COLLECTING.get()
     beside = [one for one in collected or () if one.table is table]
     if any(one.name == name for one in beside):
         raise _refusal(table.what, name, "is registered twice by this plugin; choose another name for one of them")
@@ -219,14 +223,6 @@ def _add(table: Registry[Any], name: str, row: Any) -> None:
     else:
         collected.append(added)
     _KNOWN.append(added)
-
-
-def _caller() -> str:
-    """Name the module outside of this one that called."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__", "")) if frame is not None else ""
 
 
 def _check_name(what: str, name: object) -> None:

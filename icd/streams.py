@@ -58,7 +58,10 @@ def lasting_streams() -> Iterator[Unwritten | None]:
         if given is not None and given is not getattr(sys, f"__{name}__"):
             continue
         if given is None:  # it was closed before we came; nothing else may get its number
-            _open_nowhere(number)
+            try:
+                os.fstat(number)
+            except OSError:
+                _to_nowhere(number)
         else:
             with suppress(OSError):
                 given.flush()
@@ -77,13 +80,6 @@ def lasting_streams() -> Iterator[Unwritten | None]:
             with suppress(OSError, ValueError):
                 stream.flush()
         sys.stdout, sys.stderr = before
-
-
-def _open_nowhere(number: int) -> None:
-    try:
-        os.fstat(number)
-    except OSError:
-        _to_nowhere(number)
 
 
 def _to_nowhere(number: int) -> None:

@@ -82,6 +82,8 @@ def _option_words(option: click.Option, value: Any) -> list[str]:
         texts.append((url_of(item) or str(item)) if isinstance(item, Path) else str(item))  # a bucket by its URL
         if isinstance(item, Path) and not (texts[-1].startswith("/") or "://" in texts[-1]):
             raise UsageError(f"{word} must be an absolute path of the cluster with --submit, but got {texts[-1]!r}")
+    if option.name == "overrides" and any(text.lstrip().startswith("plugins") for text in texts):
+        raise UsageError("--set plugins would be looked for on the cluster with --submit; list them in FILE instead")
     if option.name == "address":
         raise UsageError("--submit and --address exclude each other: a job uses the cluster that it runs on")
     return [f"{word}={text}" for text in texts]

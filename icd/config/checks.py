@@ -1,7 +1,6 @@
 """Rules between the parts of a trial: images and augmentation, networks and stems, scales and feature maps."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any
 
 from icd.config.document import KeyPath
@@ -12,20 +11,18 @@ from icd.data import DATASETS, views_problem
 from icd.errors import ConfigError
 from icd.losses import DecoupledKD, LocalRelations, NormalizedKD, RefinedLogits
 from icd.methods import METHODS, CellDistillation, ContrastiveRepresentation, Method
-from icd.models import MODELS, Stem, feature_size
+from icd.models import MODELS, feature_size
 from icd.models.torchvision_nets import IMAGENET_CLASSES
 
 _NOT_PRETRAINED = "only torchvision's networks, and many of timm's, have published ImageNet weights here"
-_LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 
 
 class TrialParts(Reader):
     """The parts of a trial that could be read; what is None could not, or is not there."""
 
-    stems: dict[str, str]  # of both networks, as the file has them: ``auto`` unless it says another
     images: DataConfig | None = None
-    student: NetworkConfig | None = None  # with any stem
-    teacher: TeacherConfig | None = None  # the same
+    student: NetworkConfig | None = None
+    teacher: TeacherConfig | None = None
     method: Method | None = None
     training: TrainingConfig | None = None
     of_teacher: TrainingConfig | None = None
@@ -36,37 +33,8 @@ class TrialParts(Reader):
         return self.training.augmentation.size if self.training and self.right(("training", "augmentation")) else None
 
 
-def between_parts(known: TrialParts) -> tuple[NetworkConfig | None, TeacherConfig | None]:
-    """Check what spans parts; give the networks with their stems."""
-    _check_data(known)
-    _check_teacher(known)
-    networks: dict[str, Any] = {}
-    for role in ("student", "teacher"):
-        network = getattr(known, role)
-        if network is None or not known.right((role, "arch")):
-            continue
-        stem = _stem(network, known.stems[role], known.size)
-        if stem is None:
-            rule = f"stem of {network.arch} must be one of {', '.join(('auto', *MODELS[network.arch].stems))}"
-            known.note((role, "stem"), rule, value=known.stems[role])
-            continue
-        networks[role] = replace(network, stem=stem)
-    _check_maps(known, networks)
-    teacher = networks.get("teacher")
-    if teacher:
-        teacher = replace(teacher, training=known.of_teacher if teacher.weights == "train" else None)
-    return networks.get("student"), teacher
-
-
-def _stem(network: NetworkConfig | TeacherConfig, asked: str, size: int | None) -> Stem | None:
-    stems = MODELS[network.arch].stems
-    if asked != "auto":
-        return next((stem for stem in stems if stem == asked), None)
-    wanted: Stem = "conv7x7_s2" if size is not None and size >= _LARGE_IMAGE else "conv3x3"
-    return wanted if wanted in stems else stems[0]
-
-
-def _check_data(known: TrialParts) -> None:
+def check_data(known: TrialParts) -> None:
+    """Check paths, augmentations and numbers of classes against the data set."""
     images, note = known.images, known.note
     if images is None:
         return
@@ -84,10 +52,11 @@ def _check_data(known: TrialParts) -> None:
             note(place, rule, value=value)
 
 
-def _check_teacher(known: TrialParts) -> None:
+def check_teacher(known: TrialParts) -> None:
+    """Check whether there is a teacher where one is needed, and what it is made of."""
     note, method, teacher, training = known.note, known.method, known.teacher, known.of_teacher
-    data, told = known.document.data, known.misspelt("teacher")
-    if method and method.needs_teacher and data.get("teacher") is None and known.right(("method", "name")) and not told:
+    untaught = method and method.needs_teacher and known.document.data.get("teacher") is None
+    if untaught and known.right(("method", "name"), ("teacher",)):
         name = next(name for name, cls in METHODS.items() if type(method) is cls)
         note(("teacher",), f"{name} needs a teacher, but the file names none")
     for role, field in (("student", "pretrained"), ("teacher", "pretrained"), ("teacher", "weights")):
@@ -118,11 +87,12 @@ def _check_teacher(known: TrialParts) -> None:
             note(("teacher", "training", name), rule, value="auto")
 
 
-def _check_maps(known: TrialParts, networks: Mapping[str, Any]) -> None:
+def check_maps(known: TrialParts) -> None:
     """Compare image size and scales with the feature map of both networks."""
     size, method = known.size, known.method
-    for role, network in networks.items():
-        if size is None or (role == "teacher" and method and not method.needs_teacher):
+    for role, network in (("student", known.student), ("teacher", known.teacher)):
+        unread = network is None or size is None or not known.right((role, "arch"), (role, "stem"))
+        if unread or (role == "teacher" and method and not method.needs_teacher):
             continue
         try:
             _, height, width = feature_size(network.arch, network.stem, size)

@@ -70,19 +70,22 @@ class Document:
 
     def place(self, path: KeyPath) -> KeyPath:
         """Say where a part of the data stands in the file: a short form has no parts, a sweep's options have more."""
-        known = _written(self.data, path)
-        for end in range(len(known), -1, -1):
-            if known[:end] in self.moved:
-                known = (*self.moved[known[:end]], *known[end:])
-                break
-        return known if self.file is None else _written(self.file, known)
+        end = next((end for end in range(len(path), -1, -1) if path[:end] in self.moved), None)
+        known = path if end is None else (*self.moved[path[:end]], *path[end:])
+        node, name = self.data if self.file is None else self.file, ""
+        for end, key in enumerate(known):
+            if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
+                return known  # a field beside what the short form says
+            if node is not None and not isinstance(node, dict | list):
+                return known[:end]
+            parts = dict(enumerate(node)) if isinstance(node, list) else node or {}
+            node, name = parts.get(key), key if isinstance(key, str) and key != "choices" else name
+        return known
 
     def origin(self, path: KeyPath) -> Origin:
         """Give source and line of a path in the file, or of what it stands in."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.origins:
-                return self.origins[path[:end]]
-        return self.source, None
+        above = (path[:end] for end in range(len(path), -1, -1))
+        return next((self.origins[part] for part in above if part in self.origins), (self.source, None))
 
     def problem(
         self, path: KeyPath, rule: str, *, key: KeyPath = (), value: object = Absent, hint: str = ""
@@ -98,32 +101,15 @@ class Document:
         try:
             yield
         except ConfigError as error:
-            found = []
-            for problem in error.problems:
-                source, line = self.origin(tuple(problem.path.split(".")))
-                known = problem.source or not problem.path
-                found.append(problem if known else replace(problem, source=source, line=line))
-            raise ConfigError(found) from error
+            places = [(problem, self.origin(tuple(problem.path.split(".")))) for problem in error.problems]
+            raise ConfigError(
+                problem if problem.source or not problem.path else replace(problem, source=source, line=line)
+                for problem, (source, line) in places
+            ) from error
         except DataError as error:
             if not error.path:
                 raise
             raise DataError(str(self.problem(tuple(error.path.split(".")), str(error)))) from error
-
-
-def _written(data: Any, path: KeyPath) -> KeyPath:
-    """Cut a path where the file has a short form of it, or something that has no parts."""
-    node, name = data, ""
-    for end, key in enumerate(path):
-        if isinstance(node, str) and isinstance(form := full_form(name, node), dict) and key not in form:
-            return path  # a field beside what the short form says
-        if node is not None and not isinstance(node, dict | list):
-            return path[:end]
-        if isinstance(node, dict):
-            node = node.get(key)
-        else:
-            node = node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
-        name = key if isinstance(key, str) and key != "choices" else name
-    return path
 
 
 def dotted(path: KeyPath) -> str:
@@ -134,9 +120,8 @@ def dotted(path: KeyPath) -> str:
 
 def in_order(problems: list[Problem]) -> list[Problem]:
     """Sort problems as they stand in the file and leave out those that are told twice."""
-    found = {(item.source, item.line, item.path, item.rule): item for item in reversed(problems)}
-    first = list(found.values())[::-1]
-    return sorted(first, key=lambda item: (item.source, item.line or 0))
+    found = {(item.source, item.line, item.path, item.rule): item for item in problems}
+    return sorted(found.values(), key=lambda item: (item.source, item.line or 0))
 
 
 def laid_over(below: Document, above: Document) -> Document:
@@ -145,22 +130,25 @@ def laid_over(below: Document, above: Document) -> Document:
     Mappings are laid over mappings key by key. Ranges, choices, lists, a base loss and an augmentation replace what
     was there.
     """
-    origins = dict(below.origins)
+    replaced: list[KeyPath] = []
     data = {name: value for name, value in above.data.items() if name != "extends"}
-    merged = _merged(below.data if isinstance(below.data, dict) else {}, data, (), above.origins, origins)
+    merged = _merged(below.data if isinstance(below.data, dict) else {}, data, (), replaced)
+    origins = {**without(below.origins, *replaced), **above.origins}
     problems, broken = (*below.problems, *above.problems), (*below.broken, *above.broken)
     return Document(merged, above.source, origins, problems, broken)
 
 
-def _merged(below: Any, above: Any, path: KeyPath, own: Origins, origins: dict[KeyPath, Origin]) -> Any:
+def _merged(below: Any, above: Any, path: KeyPath, replaced: list[KeyPath]) -> Any:
     name = path[-1] if path else ""
     first, second = full_form(name, below), full_form(name, above)
     whole = name in TAGGED or is_range(first) or is_range(second)  # one thing, which another replaces
-    if isinstance(first, dict) and isinstance(second, dict) and isinstance(above, dict) and not whole:
-        origins.update({path: own[path]} if path in own else {})
-        inner = {key: _merged(first.get(key), value, (*path, key), own, origins) for key, value in second.items()}
+    if isinstance(first, dict) and isinstance(above, dict) and not whole:
+        inner = {key: _merged(first.get(key), value, (*path, key), replaced) for key, value in above.items()}
         return {**first, **inner}
-    for old in [old for old in origins if old[: len(path)] == path]:
-        del origins[old]
-    origins.update({new: origin for new, origin in own.items() if new[: len(path)] == path})
+    replaced.append(path)
     return above
+
+
+def without(origins: Origins, *paths: KeyPath) -> dict[KeyPath, Origin]:
+    """Leave out where the parts at some paths, and those below them, came from."""
+    return {old: origin for old, origin in origins.items() if not any(old[: len(path)] == path for path in paths)}

@@ -13,7 +13,6 @@ from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_r
 from icd.config.yaml import parse_yaml, yaml_text
 from icd.errors import Problem, did_you_mean
 
-_OLD = ("space", "generalist", "protocol")  # keys of the first files
 _LONGEST = 240  # characters of a hint; with a long name and a long value the line stays below 400
 _WORDS = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
 _PLACES = {word: place for place, words in _WORDS["places"].items() for word in words.split()}
@@ -27,19 +26,15 @@ def meant(name: object, allowed: Sequence[str], path: KeyPath = (), value: objec
     if inside and inside in allowed:
         return write((*path, inside), value)
     place = _PLACES.get(str(name).lower()) if isinstance(name, str) else None
-    if place and value is not None and (hint := _moved(place, path, allowed, value)):
-        return hint
+    if place and value is not None:
+        head, tail = place.split(".")[0], place.split(".")[-1]
+        if path and tail in allowed:  # the same part has it under another name
+            return write((*path, tail), value)
+        inside = not path or str(path[0]) in (head, "search")
+        if inside and (head in allowed or "search" in allowed or path[:1] == ("search",)):
+            return write(tuple(place.split(".")), value)
     hint = did_you_mean(name, allowed)
     return hint if len(hint) <= _LONGEST else f"{hint[:_LONGEST].rpartition(',')[0]}, ... ({len(allowed)} in all)"
-
-
-def _moved(place: str, path: KeyPath, allowed: Sequence[str], value: Any) -> str:
-    head, tail = place.split(".")[0], place.split(".")[-1]
-    if path and tail in allowed:  # the same part has it under another name
-        return write((*path, tail), value)
-    inside = not path or str(path[0]) in (head, "search")
-    known = head in allowed or "search" in allowed or path[:1] == ("search",)
-    return write(tuple(place.split(".")), value) if inside and known else ""
 
 
 def write(path: KeyPath, value: Any) -> str:
@@ -87,7 +82,7 @@ def _from_mapping(value: dict[str, Any]) -> Any:
             return {"choices": value[key]}
     kind = " ".join(str(value[key]) for key in _RANGES["kind"] if key in value).lower()
     if isinstance(inner := value.get("_value"), list):
-        return {"choices": inner} if kind == "choice" else _interval(inner[0], inner[-1], kind, inner[2:3])
+        return _from_call(kind, inner, {})
     low, high = (next((value[key] for key in _RANGES[end] if key in value), None) for end in ("low", "high"))
     known = [key for part, keys in _RANGES.items() if part != "choices" for key in keys]
     if low is None or high is None or not set(value) <= set(known):
@@ -108,14 +103,17 @@ def _from_text(text: str) -> Any:
     call = _CALL.fullmatch(text.strip())
     if call is None:
         return None
-    kind, inner = call[1].lower(), call[2]
-    arguments = parse_yaml(f"[{inner.replace('=', ': ')}]", text).data
+    _, suggested, kind = call[1].lower().rpartition("suggest_")
+    arguments = parse_yaml(f"[{call[2].replace('=', ': ')}]", text).data
     named = {name: item for part in arguments if isinstance(part, dict) for name, item in part.items()}
     plain = [part for part in arguments if not isinstance(part, dict)]
-    plain = plain[1:] if kind.startswith("suggest") and plain and isinstance(plain[0], str) else plain
-    if kind.removeprefix("suggest_") in ("choice", "grid_search", "categorical"):
+    return _from_call(kind, plain[1:] if suggested and isinstance(plain[0], str) else plain, named)
+
+
+def _from_call(kind: str, plain: list[Any], named: Mapping[str, Any]) -> Any:
+    if kind in ("choice", "grid_search", "categorical"):
         return {"choices": plain[0] if len(plain) == 1 and isinstance(plain[0], list) else plain}
-    if "uniform" in kind or "rand" in kind or kind.removeprefix("suggest_") in ("interval", "range", "float", "int"):
+    if "uniform" in kind or "rand" in kind or kind in ("interval", "range", "float", "int"):
         low, high = [*plain, *(named[key] for key in ("low", "high", "lower", "upper") if key in named)][:2]
         whole = kind in ("randint", "lograndint", "range")  # their upper end is left out
         return _interval(low, high - 1 if whole else high, "log" if named.get("log") is True else kind, plain[2:3])
@@ -137,11 +135,8 @@ def one_value(found: Any) -> Any:
 
 
 def about_file(document: Document, kind: str) -> Problem | None:
-    """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
+    """Say in one sentence that a file is a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
-    if old := [key for key in _OLD if key in data]:
-        rule = "is of an older icd: ranges stand where values stand, how to search stands under search"
-        return document.problem((old[0],), rule, hint="docs/how-to/sweep.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
         rule = "is a key of a sweep's file, and this must be a trial's"
         return document.problem((own[0],), rule, hint="use 'icd sweep'")
@@ -153,4 +148,4 @@ def about_file(document: Document, kind: str) -> Problem | None:
 
 def is_sweep(data: Any) -> bool:
     """Whether a file's data is meant as a sweep's: it has a key that no trial has."""
-    return isinstance(data, dict) and any(key in data for key in (*SWEEP_KEYS, *_OLD))
+    return isinstance(data, dict) and any(key in data for key in SWEEP_KEYS)

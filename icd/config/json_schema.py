@@ -56,8 +56,12 @@ def schema_of(kind: Kind) -> Schema:
         taught: Schema = {"if": {"properties": {"method": untaught}}, "else": {"required": ["teacher"]}}
         needs = {"if": {"required": ["extends"]}, "else": {"required": ["student", "method"], **taught}}
         return {**about, **parts, **needs, "$defs": shared}
-    ranges = {number: _range(number) for number in ("integer", "number")}
-    return {**about, **_sweep(), "$defs": {**{name: _searched(item) for name, item in shared.items()}, **ranges}}
+    searched = {name: _searched(item) for name, item in shared.items()}
+    for kind_of_number in ("integer", "number"):
+        number: Schema = {"type": kind_of_number}
+        keys = {"low": number, "high": number, "log": {"type": "boolean"}, "step": {**number, "exclusiveMinimum": 0}}
+        searched[kind_of_number] = _closed(keys, ["low", "high"])
+    return {**about, **_sweep(), "$defs": searched}
 
 
 def text_of(kind: Kind) -> str:
@@ -112,7 +116,11 @@ def _choices(option: Schema) -> Schema:
 def _fields(cls: Any, kinds: Mapping[str, Any] | None = None, **special: Schema) -> dict[str, Schema]:
     """Take the fields of a dataclass, each with what its docstring says and its default."""
     told = {name: {"description": said.replace("``", "'")} for name, said in descriptions(cls).items()}
-    defaults = {field.name: _default(field) for field in fields(cls)}
+    given: Any = [field for field in fields(cls) if field.name not in needed(cls)]
+    defaults = {
+        field.name: {"default": plain_data(field.default_factory() if field.default is MISSING else field.default)}
+        for field in given
+    }
     return {
         name: {**(special.get(name) or _value(name, kind)), **told.get(name, {}), **defaults.get(name, {})}
         for name, kind in (annotations(cls) if kinds is None else kinds).items()
@@ -131,22 +139,17 @@ def _value(name: str, annotation: Any) -> Schema:
     return plain
 
 
-def _default(field: Any) -> Schema:
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
-    return {} if default is MISSING else {"default": plain_data(default)}
-
-
 # Parts of a trial
 
 
 def _shared() -> Schema:
     """Give what several places of a file may hold, by name."""
     found: Schema = {}
-    for name, row in TAGGED.items():
-        for cls in row.table.values():  # nothing will do where all fields have defaults
+    for name, table in TAGGED.items():
+        for cls in table.values():  # nothing will do where all fields have defaults
             found[cls.__name__] = _object(cls) if needed(cls) else _any(_NULL, _object(cls))
-        named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in row.table.items())
-        found[name] = _any({"enum": [*row.table]}, *named)
+        named = (_closed({key: _ref(cls.__name__)}, [key]) for key, cls in table.items())
+        found[name] = _any({"enum": [*table]}, *named)
     found |= {f"method.{name}": _method(name) for name in METHODS}
     found["method"] = _any({"enum": [*PAPER_ROWS, *METHODS]}, *(_ref(f"method.{name}") for name in METHODS))
     training = {**_object(TrainingConfig, preset={"enum": [*PRESETS]}), "required": []}  # the preset has them all
@@ -236,7 +239,7 @@ def _choosable(name: str, schema: Schema) -> Schema:
         options.append(_ref(next(iter(kinds), "number")))
     if name == "scales":
         options.append(_closed({"subsets_of": {**_SCALES, "maxItems": 8}, "containing": _SCALES}, ["subsets_of"]))
-    table = {key: cls.__name__ for key, cls in TAGGED[name].table.items()} if name in TAGGED else {}
+    table = {key: cls.__name__ for key, cls in TAGGED[name].items()} if name in TAGGED else {}
     if name == "method":
         classes = {**METHODS, **{row: type(method) for row, method in PAPER_ROWS.items()}}
         table = {key: f"method.{METHODS.name_of(cls)}" for key, cls in classes.items()}
@@ -244,12 +247,6 @@ def _choosable(name: str, schema: Schema) -> Schema:
         named = {key: _any(_NULL, _ref(inner)) for key, inner in table.items()}
         options.append(_closed({"choices": _closed(named, minProperties=1)}, ["choices"]))
     return {**_any(*options), **told}
-
-
-def _range(kind: str) -> Schema:
-    number: Schema = {"type": kind}
-    step = {**number, "exclusiveMinimum": 0}
-    return _closed({"low": number, "high": number, "log": {"type": "boolean"}, "step": step}, ["low", "high"])
 
 
 def _sweep() -> Schema:
@@ -280,7 +277,7 @@ def _search() -> Schema:
         "objective": _any(objective, several, description="What is made large or small."),
         "sampler": _part(SamplerConfig, "name"),
         "pruner": _part(PrunerConfig, "name"),
-        "enqueue": _any(source, {"type": "array", "items": first}, description="What is tried first."),
+        "enqueue": _any(first, {"type": "array", "items": first}, description="What is tried first."),
         "budget": _part(Budget),
         "rank": {"enum": [*get_args(RankName)], "description": "Of trials of several pairs."},
     }
@@ -289,8 +286,8 @@ def _search() -> Schema:
 
 def _part(cls: Any, name: str = "") -> Schema:
     """Take the fields of a part, all of which have defaults, or its name alone where it has one."""
-    alone = [{"enum": _fields(cls)[name]["enum"]}] if name else []
-    return _any(*alone, _object(cls), description=_first(cls))
+    own = _fields(cls)
+    return _any(*([{"enum": own[name]["enum"]}] if name else []), _closed(own), description=_first(cls))
 
 
 if __name__ == "__main__":

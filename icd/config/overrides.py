@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from icd.config.document import Document, KeyPath, dotted, full_form
+from icd.config.document import Document, KeyPath, dotted, full_form, without
 from icd.config.plugins import with_sources
 from icd.errors import ConfigError, Problem, shorten
 
@@ -25,19 +25,29 @@ def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
     Raises:
         ConfigError: With the problems of all assignments; the source of each is ``--set ...``.
     """
+    from icd.config.yaml import parse_yaml
+
     data, origins = copy.deepcopy(document.data), dict(document.origins)
     problems: list[Problem] = list(document.problems) if assignments else []
     for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        found, label = list(_SEGMENT.finditer(key.strip())), _label(assignment)
+        # A number between dots may be a key or an index.
+        names = tuple(int(match[3]) if match[3] else match[1] or match[2] for match in found)
         try:
-            paths = _assign(data, assignment)
+            if not equals or not names or "".join(match[0] for match in found) != key.strip():
+                raise ConfigError(Problem(rule=_FORM, source=label))
+            value = parse_yaml(text, label) if text.strip() else Document(None, label)
+            if value.problems:
+                raise ConfigError(value.problems)
+            paths = _put(data, (), names, value.data, label)
         except ConfigError as error:
             problems += error.problems
             continue
         for path in paths:
-            origins = {old: origin for old, origin in origins.items() if old[: len(path)] != path}
-            origins[path] = _label(assignment), None
+            origins = {**without(origins, path), path: (label, None)}
             for end in range(1, len(path)):  # mappings that the assignment made
-                origins.setdefault(path[:end], (_label(assignment), None))
+                origins.setdefault(path[:end], (label, None))
     if len(problems) > len(document.problems):
         raise ConfigError(problems)
     return with_sources(Document(data, document.source, origins, document.problems, document.broken), Path.cwd())
@@ -47,20 +57,6 @@ def _label(assignment: str) -> str:
     key = assignment.partition("=")[0]
     shown = f"{key}=***" if _SECRET.search(assignment) else assignment
     return f"--set {shown if shown.isprintable() and len(shown) <= 100 else shorten(shown, 100)}"
-
-
-def _assign(data: Any, assignment: str) -> list[KeyPath]:
-    from icd.config.yaml import parse_yaml
-
-    source = _label(assignment)
-    key, equals, text = assignment.partition("=")
-    names = _names(key.strip())
-    if not equals or not names:
-        raise ConfigError(Problem(rule=_FORM, source=source))
-    value = parse_yaml(text, source) if text.strip() else Document(None, source)
-    if value.problems:
-        raise ConfigError(value.problems)
-    return _put(data, KeyPath(), names, value.data, source)
 
 
 def _put(node: Any, path: KeyPath, names: KeyPath, value: Any, source: str) -> list[KeyPath]:
@@ -103,10 +99,3 @@ def _reaches(node: Any, names: KeyPath) -> bool:
         return _reaches(node[names[0]], names[1:])
     options = node.get("choices")
     return isinstance(options, dict) and any(_reaches(option, names) for option in (options, *options.values()))
-
-
-def _names(key: str) -> KeyPath:
-    """Split ``a.b[0]``; a number between dots may be a key or an index."""
-    found = list(_SEGMENT.finditer(key))
-    whole = "".join(match[0] for match in found) == key
-    return tuple(int(match[3]) if match[3] else match[1] or match[2] for match in found) if whole else ()

@@ -3,11 +3,12 @@
 From then on the document is the same everywhere: on a worker, in a job, in the study that a resume reads.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from icd.config.document import Document
 from icd.errors import Absent, ConfigError, Problem
-from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, place_of, resolve
+from icd.plugins import MAX_BYTES_OF_ALL, Plugin, activate, ambient, path_of, resolve
 
 _KEYS = ("student", "method", "teacher", "search")  # of a document that may name what a plugin adds
 
@@ -19,11 +20,10 @@ def with_sources(document: Document, folder: Path) -> Document:
         return document
     for index, item in enumerate(data["plugins"]):
         if isinstance(item, str):
-            place = place_of(item, folder)
             try:
-                data["plugins"][index] = {**resolve(item, folder).to_data(), **place}
+                data["plugins"][index] = resolve(item, folder).to_data()
             except ConfigError:
-                data["plugins"][index] = place.get("path", item)
+                data["plugins"][index] = str(path_of(item, folder) or item)
     return document
 
 
@@ -38,7 +38,7 @@ def with_ambient(document: Document) -> Document:
         return document
     if isinstance(listed := data.get("plugins", []), list):
         stored = {item.get("name") for item in listed if isinstance(item, dict) and "path" not in item}
-        added = [{**plugin.to_data(), **place} for plugin, place in plugins.items() if plugin.name not in stored]
+        added = [plugin.to_data() for plugin in plugins if plugin.name not in stored]
         data["plugins"] = [*listed, *(item for item in added if item not in listed)]
     return document
 
@@ -52,7 +52,7 @@ def read_plugins(document: Document, problems: list[Problem]) -> tuple[Plugin, .
     found: list[Plugin] = []
     for index, item in enumerate(items):
         try:
-            plugin = resolve(item, Path.cwd())
+            plugin = replace(resolve(item, Path.cwd()), path="")  # a trial's document is the same everywhere
             if any(other.name == plugin.name and other != plugin for other in found):
                 raise ConfigError(Problem(rule=f"another plugin is called {plugin.name}; rename one of the files"))
             if sum(len(one.source.encode()) for one in {*found, plugin}) > MAX_BYTES_OF_ALL:

@@ -32,14 +32,11 @@ class Interval(Checked):
             yield FieldProblem("step", "a logarithmic range has no step", self.step)
         if self.step is None or self.step <= 0 or self.log:
             return
-        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        steps = (high - low) / step
-        if steps > MOST_VALUES:
+        if self.count > MOST_VALUES:
             yield FieldProblem("step", f"must leave at most {MOST_VALUES} values", self.step)
-        elif steps != int(steps):
-            nearest = low + int(steps) * step
-            rule = f"must be low plus a whole number of steps ({step}), such as {nearest} or {nearest + step}"
-            yield FieldProblem("high", rule, self.high)
+        elif (nearest := self.at(self.count - 1)) != self.high:
+            steps = f"low plus a whole number of steps ({self.step:g})"
+            yield FieldProblem("high", f"must be {steps}, such as {nearest:g} or {self.at(self.count):g}", self.high)
 
     @property
     def finite(self) -> bool:
@@ -56,8 +53,11 @@ class Interval(Checked):
         """Every number of a finite interval, ascending; exact where the file's decimals are (0.1 + 2 * 0.1 is 0.3)."""
         if self.integer:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        return tuple(float(low + index * step) for index in range(self.count))
+        return tuple(map(self.at, range(self.count)))
+
+    def at(self, index: int) -> float:
+        """Give a number of an interval with steps as the file's decimals make it."""
+        return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
 
     def to_data(self) -> dict[str, Any]:
         """Write it as a file has it."""

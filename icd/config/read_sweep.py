@@ -1,6 +1,6 @@
 """Reads a sweep's file: a trial's file with ranges and choices in it, and how to search."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
@@ -9,7 +9,7 @@ from icd.config.habits import meant, write
 from icd.config.plugins import read_plugins
 from icd.config.read_template import TemplateReader
 from icd.config.read_trial import read_trial
-from icd.config.reader import MAPPING, MISSING_KEY, NAME, WRONG, Row
+from icd.config.reader import MAPPING, NAME, WRONG
 from icd.config.space import Stored, baseline_document, trial_document
 from icd.config.sweep import (
     METRICS,
@@ -31,13 +31,13 @@ from icd.errors import ConfigError
 from icd.fields import annotations
 from icd.methods import PAPER_ROWS
 from icd.plugins import Plugin
+from icd.registry import Registry
 
 T = TypeVar("T")
 
 _PARTS = {"sampler": SamplerConfig, "pruner": PrunerConfig, "budget": Budget}
-_OBJECTIVE = {**annotations(Objective), "metric": Row("metric", METRICS)}
+_OBJECTIVE = {**annotations(Objective), "metric": Registry("metric", METRICS)}
 _CHANGES = ("teacher", "student", "method", "training", "seed")
-_ENQUEUE: KeyPath = ("search", "enqueue")
 
 
 def read_sweep(document: Document) -> SweepConfig:
@@ -52,14 +52,9 @@ def read_sweep(document: Document) -> SweepConfig:
 class _SweepReader(TemplateReader):
     def read(self, data: dict[str, Any]) -> SweepConfig:
         """Give a sweep in which parts that could not be read have their defaults."""
-        self.unknown_keys(data, ("name", "pairs", *TOP, "search", "resources", "plugins"), ())
         self.plugins = read_plugins(self.document, self.problems)
         self.used: set[Plugin] = set()
-        name = str(data.get("name") or "")
-        if data.get("name") is not None:
-            self.value(NAME, data["name"], ("name",))
-        elif not self.misspelt("name"):
-            self.refuse(("name",), MISSING_KEY)
+        self.fields(SweepConfig, data, (), {"name": NAME}, also=("pairs", *TOP, "search", "resources", "plugins"))
         search = {} if data.get("search") is None else data["search"]
         if not isinstance(search, dict):
             self.note(("search",), MAPPING, value=search)
@@ -67,13 +62,13 @@ class _SweepReader(TemplateReader):
         self.unknown_keys(search, (*_PARTS, "objective", "enqueue", "rank"), ("search",))
         template = self._template(data)
         pairs = self._pairs(data["pairs"]) if data.get("pairs") is not None else ()
-        baselines, sources = self._enqueue(search.get("enqueue"), name)
+        baselines, sources = self._enqueue(search.get("enqueue"))
         rank = search.get("rank", "mean")
         if rank not in get_args(RankName) or ("rank" in search and not pairs):
             rule = "is how trials of several pairs are ordered, mean or worst"
             self.note(("search", "rank"), rule, value=rank, hint="" if pairs else "drop it, or give pairs")
         sweep = SweepConfig(
-            name=name,
+            name=str(data.get("name", "")),
             template=self._with_plugins(template),
             pairs=pairs,
             rank=rank,
@@ -99,15 +94,14 @@ class _SweepReader(TemplateReader):
                 self.note(("data", name), rule, value=images[name])
         given = {part: data[part] for part in TOP if data.get(part) is not None}
         read = {part: self.template(value, (part,), (part,)) for part, value in given.items()}
-        told = self.failed or any(self.misspelt(part) for part in TOP)
-        if not self.nodes and not told and not data.get("pairs"):
+        if not self.nodes and not data.get("pairs") and self.right(*((part,) for part in TOP)):
             rule = "has no range and no choices, so there is nothing to search"
             self.note((), rule, hint=write(("method", "cluster_weight"), {"low": 0.5, "high": 64, "log": True}))
         for path, place, _ in self.nodes:
             if path[0] == "data":
                 rule = "data says which images a trial is trained and measured on, the same in all trials of a sweep"
                 self.note(place, rule, hint="give one value, and write a sweep for each other one")
-                self.failed.append(place)
+                self.wrong.add(place)
         return {part: value for part, value in read.items() if value is not WRONG}
 
     # Parts of the search
@@ -136,39 +130,28 @@ class _SweepReader(TemplateReader):
         path: KeyPath = ("search", "objective")
         if data == []:
             self.note(path, "must name at least one metric", value=data)
-        items = dict(_placed(data, path)) if data is not None else {}
-        found = self._several(items, self._objective, "metric", "must differ from the other objectives")
+        rule = "must differ from the other objectives"
+        found = self._several(_placed(data, path), self._objective, "metric", rule)
         return tuple(found.values()) or (Objective(),)
 
     def _objective(self, item: Any, path: KeyPath) -> Objective | None:
         values = self.fields(Objective, full_form("objective", item), path, _OBJECTIVE)
-        if values is None:
-            return None
-        return Objective(**{"direction": METRICS[values.get("metric", Objective().metric)], **values})
+        usual = METRICS[(values or {}).get("metric", Objective().metric)]
+        return None if values is None else Objective(**{"direction": usual, **values})
 
-    def _enqueue(self, data: Any, name: str) -> tuple[dict[KeyPath, Baseline], tuple[Source, ...]]:
-        """Read what is tried first: rows and changes with their places, and other sweeps; one of those may stand alone.
-
-        Args:
-            data: What the file says.
-            name: Of the sweep itself, which is no source.
-        """
-        if not (data is None or isinstance(data, list) or _is_source(data)):
-            hint = f"write search.enqueue: [{data}]" if isinstance(data, str) else ""
-            self.note(_ENQUEUE, "must be a list of rows or mappings", value=data, hint=hint)
-            data = None
-        items = dict(_placed(data, _ENQUEUE)) if data is not None else {}
-        others = {path: item for path, item in items.items() if _is_source(item)}
+    def _enqueue(self, data: Any) -> tuple[dict[KeyPath, Baseline], tuple[Source, ...]]:
+        """Read what is tried first: rows and changes with their places, and other sweeps; one may stand alone."""
+        items = _placed(data, ("search", "enqueue"))
+        others = {path: item for path, item in items.items() if isinstance(item, dict) and "from" in item}
         own = {path: item for path, item in items.items() if path not in others}
         baselines = self._several(own, self._baseline, "label", "every baseline needs a label of its own")
         sources = self._several(others, self._source, "sweep", "every sweep may be named once")
-        for path, source in sources.items():
-            if source.sweep == name:
-                self.refuse((*path, "from"), "must be another sweep than this one", name)
         return baselines, tuple(sources.values())
 
     def _source(self, item: dict[str, Any], path: KeyPath) -> Source | None:
         values = self.fields(Source, item, path, {"from": NAME, "top": annotations(Source)["top"]}) or {}
+        if item["from"] == self.document.data.get("name"):
+            self.refuse((*path, "from"), "must be another sweep than this one", item["from"])
         return Source(sweep=values.pop("from"), **values) if self.right(path) else None
 
     def _baseline(self, item: Any, path: KeyPath) -> Baseline | None:
@@ -189,7 +172,7 @@ class _SweepReader(TemplateReader):
             self.note(("pairs",), "must be a list of at least two pairs of teacher and student", value=data)
             return ()
         rule = "every pair needs a name of its own, given with 'name'"
-        return tuple(self._several(dict(_placed(data, ("pairs",))), self._pair, "name", rule).values())
+        return tuple(self._several(_placed(data, ("pairs",)), self._pair, "name", rule).values())
 
     def _pair(self, item: Any, path: KeyPath) -> Pair | None:
         """Read a pair; without a name it is called after its networks."""
@@ -208,11 +191,9 @@ class _SweepReader(TemplateReader):
         """Read the trials at the corners of the space and those of the baselines; note their problems."""
         found = []
         for index, pair in enumerate(sweep.pairs or (None,)):
-            moved: dict[KeyPath, KeyPath] = {}
-            own = dict(sweep.template)
-            if pair is not None:
-                own |= pair.networks
-                moved = {(part,): ("pairs", index, part) for part in pair.networks}
+            networks = {} if pair is None else pair.networks
+            own = {**sweep.template, **networks}
+            moved: dict[KeyPath, KeyPath] = {(part,): ("pairs", index, part) for part in networks}
             for params in corners(own):
                 where = dict(moved)
                 found.append(self._try(trial_document(own, Stored(params), where), where))
@@ -230,20 +211,15 @@ class _SweepReader(TemplateReader):
         try:
             config = read_trial(document)
         except ConfigError as error:
-            missing = [(part,) for part in TOP if part not in self.document.data and self.misspelt(part)]
-            failed = tuple(dotted(place) for place in (*self.failed, *self.document.broken, *missing))
-            for problem in error.problems:
-                if not any(f"{problem.path}.".startswith((f"{place}.", f"{place}[")) for place in failed):
-                    self.problems.append(problem)
+            wrong = tuple(f"{dotted(place)}{end}" for place in self.wrong for end in ".[")
+            self.problems += [item for item in error.problems if not f"{item.path}.".startswith(wrong)]
             return None
         self.used |= set(config.plugins)
         return config
 
 
-def _placed(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Give the items of a list with their places; anything else is its own only item."""
-    yield from (((*path, index), item) for index, item in enumerate(data)) if isinstance(data, list) else [(path, data)]
-
-
-def _is_source(item: Any) -> bool:
-    return isinstance(item, dict) and "from" in item
+def _placed(data: Any, path: KeyPath) -> dict[KeyPath, Any]:
+    """Give the items of a list by their places; anything else is its own only item."""
+    if isinstance(data, list):
+        return {(*path, index): item for index, item in enumerate(data)}
+    return {} if data is None else {path: data}

@@ -1,5 +1,6 @@
 """Reads the ranges and choices of a sweep's file, wherever they stand in the trial's document."""
 
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Annotated, Any, get_args, get_origin
 
@@ -10,7 +11,6 @@ from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
 from icd.fields import Range, choices_of
-from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
 _LARGEST = 2**63 - 1  # what an integer of the study's database holds
@@ -23,21 +23,24 @@ class TemplateReader(Reader):
     def __init__(self, document: Document) -> None:
         super().__init__(document)
         self.nodes: list[tuple[KeyPath, KeyPath, Node]] = []  # path in a trial and place in the file of each
-        self.failed: list[KeyPath] = []  # places whose mistakes were told already
 
     def template(self, value: Any, path: KeyPath, place: KeyPath) -> Any:
         """Read a part of the document: its path in a trial is not its place in the file below choices."""
         if is_range(value):
             found = self._range(value, path, place)
             if found is WRONG:
-                self.failed.append(place)
-            else:
-                self._one_range(path, place, found)
+                self.wrong.add(place)
+                return found
+            other = next((where for known, where, old in self.nodes if known == path and old != found), None)
+            if other is not None:  # whatever options they belong to
+                rule = f"{dotted(path)} is searched at {dotted(other)} too, and a parameter has one range in a sweep"
+                self.note(place, rule, value=found.to_data(), hint="give both the same")
+            self.nodes.append((path, place, found))
             return found
         if (habit := as_range(value)) is not None:
             rule = "a range is {low, high}, choices are {choices: [...]}"
             self.note(place, rule, value=value, hint=write(place, habit))
-            self.failed.append(place)
+            self.wrong.add(place)
             return WRONG
         value = full_form(path[-1], value)
         if isinstance(value, dict):
@@ -47,14 +50,6 @@ class TemplateReader(Reader):
             items = [self.template(item, (*path, i), (*place, i)) for i, item in enumerate(value)]
             return WRONG if WRONG in items else items
         return value
-
-    def _one_range(self, path: KeyPath, place: KeyPath, node: Node) -> None:
-        """A parameter has one name, so it has one range, whatever option it belongs to."""
-        other = next((where for known, where, old in self.nodes if known == path and old != node), None)
-        if other is not None:
-            rule = f"{dotted(path)} is searched at {dotted(other)} too, and a parameter has one range in a sweep"
-            self.note(place, rule, value=node.to_data(), hint="give both the same")
-        self.nodes.append((path, place, node))
 
     def _range(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
         kind = next((kind for kind in _KEYS if kind in value), "")
@@ -77,45 +72,24 @@ class TemplateReader(Reader):
         if not isinstance(items, list | dict) or not items:
             self.note(place, "must be a list of at least one option", value=items)
             return WRONG
-        pairs = list(items.items()) if isinstance(items, dict) else [(None, item) for item in items]
-        options: list[Any] = []
-        places: list[KeyPath] = []
-        first: dict[str, int] = {}
-        for index, (name, item) in enumerate(pairs):
-            option, where = self._option(index, name, item, path)
-            own = (*place, *where) if where[:1] != ("choices",) else (*place[:-1], *where)
-            if is_range(option) and path[-1] not in WEIGHTS:
+        key, options = str(path[-1]), dict[str, tuple[Any, KeyPath]]()
+        listed: Iterable[tuple[KeyPath, Any]] = (((index,), item) for index, item in enumerate(items))
+        for where, option in _named(key, items) if isinstance(items, dict) else listed:
+            own = (*place, *where)
+            if is_range(option) and key not in WEIGHTS:
                 rule = "an option is a value: a parameter has either choices or one range"
-                self.note(own, rule, value=item, hint="give values of that range as options")
+                self.note(own, rule, value=option, hint="give values of that range as options")
                 continue
             read = self.template(option, path, own)
-            read = sorted(read) if path[-1] == "scales" and _numbers(read) else read
-            if read is WRONG:
-                pass
-            elif first.setdefault(text := canonical(plain(read)), index) != index:
-                self.note(own, f"must differ from option {first[text] + 1}", value=item)
-            else:
-                options.append(read)
-                places.append(own[len(place) - 1 :])
-        if len(options) < len(pairs):
+            read = sorted(read) if key == "scales" and _numbers(read) else read
+            if read is not WRONG and (text := canonical(plain(read))) in options:
+                self.note(own, f"must differ from option {list(options).index(text) + 1}", value=option)
+            elif read is not WRONG:
+                options[text] = read, ("choices", *where)
+        if len(options) < len(items):
             return WRONG
-        return Choice(options=tuple(options), labels=labels_of(str(path[-1]), options), places=tuple(places))
-
-    def _option(self, index: int, name: str | None, item: Any, path: KeyPath) -> tuple[Any, KeyPath]:
-        """Give an option in full, and where it stands below the choices."""
-        key = str(path[-1])
-        if name is None and isinstance(item, dict) and len(item) == 1 and key == "method":
-            inner = next(iter(item))
-            if (inner in PAPER_ROWS or inner in METHODS) and isinstance(item[inner], dict | None):
-                return {**full_form(key, inner), **(item[inner] or {})}, (index, inner)
-        if name is None:
-            return item, (index,)
-        short = full_form(key, name)
-        if not isinstance(short, dict) or not isinstance(item, dict | None):
-            return ({name: item} if isinstance(short, dict) else name), ("choices", name)
-        if name in short:  # a base loss or an augmentation: the option's one key
-            return {name: item or {}}, ("choices",)
-        return {**short, **(item or {})}, ("choices", name)
+        found, places = zip(*options.values(), strict=True)
+        return Choice(options=found, labels=labels_of(key, found), places=places)
 
     def _subsets(self, value: dict[str, Any], path: KeyPath, place: KeyPath) -> Any:
         menu, needed = value["subsets_of"], value.get("containing", [])
@@ -149,6 +123,20 @@ class TemplateReader(Reader):
         values = self.fields(cls, value, place, types) or {}
         found = self.made(cls, {**values, "integer": kinds == {int}}, place)
         return found if self.right(place) else WRONG
+
+
+def _named(key: str, items: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    """Write out options that stand with their names before their fields; each with its place below the choices."""
+    for name, item in items.items():
+        short = full_form(key, name)
+        if not isinstance(short, dict):
+            yield (name,), name
+        elif not isinstance(item, dict | None):
+            yield (name,), {name: item}
+        elif name in short:  # a base loss or an augmentation: the option's one key
+            yield (), {name: item or {}}
+        else:
+            yield (name,), {**short, **(item or {})}
 
 
 def numbers_of(annotation: Any) -> set[type]:

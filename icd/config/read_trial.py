@@ -4,15 +4,14 @@ Every mistake is found in one reading. What is wrong is left out and the reading
 need it says nothing.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from icd.config.checks import TrialParts, between_parts
+from icd.config.checks import TrialParts, check_data, check_maps, check_teacher
 from icd.config.document import TOP, WEIGHTS, Document, KeyPath, full_form, is_range
 from icd.config.habits import meant, one_value, write
 from icd.config.plugins import read_plugins
-from icd.config.reader import MAPPING, MISSING_KEY, WRONG, Row, keys_of, option_types
+from icd.config.reader import MAPPING, MISSING_KEY, WRONG, keys_of, option_types
 from icd.config.training import PRESETS, TrainingConfig, preset_fields
 from icd.config.trial import (
     DataConfig,
@@ -27,8 +26,9 @@ from icd.config.trial import (
 from icd.data import DATASETS
 from icd.fields import annotations
 from icd.methods import METHODS, PAPER_ROWS
-from icd.models import MODELS
+from icd.models import MODELS, Stem
 from icd.plugins import Plugin
+from icd.registry import Registry
 
 
 def read_trial(document: Document) -> TrialConfig:
@@ -52,35 +52,28 @@ class _TrialReader(TrialParts):
         data = self._without_ranges(data, ())
         self.unknown_keys(data, [*(part for part in TOP if part != "pair"), "fingerprint", "plugins"], ())
         for name in ("student", "method"):
-            if data.get(name) is None and (name,) not in self.wrong and not self.misspelt(name):
+            if data.get(name) is None and (name,) not in self.wrong:
                 self.note((name,), MISSING_KEY)
         if data.get("fingerprint") is not None:  # no part of the configuration
             self.fields(Fingerprint, data["fingerprint"], ("fingerprint",))
-        self.stems = {}
-        self.images = self._data(data.get("data", "digits100"))
-        self.student = self._network("student", data.get("student"))
-        self.teacher = self._network("teacher", data.get("teacher"))
+        self.images = images = self._data(data.get("data", "digits100"))
+        self.training = training = self._training(data.get("training"), data.get("student"), ("training",))
+        self.student = student = self._network("student", data.get("student"))
+        self.teacher = teacher = self._network("teacher", data.get("teacher"))
         self.method = method = self._method(data["method"]) if data.get("method") is not None else None
-        self.training = self._training(data.get("training"), data.get("student"), ("training",))
-        if data.get("teacher") is not None:
-            taught = data["teacher"].get("training") if isinstance(data["teacher"], dict) else None
-            self.of_teacher = self._training(taught, data["teacher"], ("teacher", "training"))
         seed = self.value(annotations(TrialConfig)["seed"], data.get("seed", 0), ("seed",))
-        student, teacher = between_parts(self)
-        images, training = self.images, self.training
+        check_data(self)
+        check_teacher(self)
+        check_maps(self)
         if self.problems or images is None or student is None or method is None or training is None:
             return None  # what is None has a problem
         teacher = teacher if method.needs_teacher else None
         config = TrialConfig(data=images, student=student, method=method, training=training, teacher=teacher, seed=seed)
-        return self._with_plugins(config, plugins)
-
-    def _with_plugins(self, config: TrialConfig, listed: Sequence[Plugin]) -> TrialConfig | None:
-        """Keep the plugins that the trial uses; whoever trains it elsewhere must be able to import them."""
         for what, name, owner in owners([config]):
             if not isinstance(owner, Plugin):
                 rule = f"{what} {name!r} was registered by {owner}, which no worker imports; list its file or module"
                 self.note(("plugins",), rule)
-        return None if self.problems else replace(config, plugins=used_plugins(config, listed))
+        return replace(config, plugins=used_plugins(config, plugins))
 
     def _without_ranges(self, node: Any, path: KeyPath) -> Any:
         """Leave out ranges, which are a sweep's."""
@@ -102,7 +95,7 @@ class _TrialReader(TrialParts):
     def _data(self, data: Any) -> DataConfig | None:
         path: KeyPath = ("data",)
         value = full_form("data", data)
-        if (name := self.name(_DATA, value, path)) is None:
+        if (name := self.name(DATASETS, value, path)) is None:
             return None
         values = self.fields(DataConfig, {**value, "name": name}, path, keys_of("data", name)) or {}
         options = tuple(sorted((option, values.pop(option)) for option in option_types(name) if option in values))
@@ -113,15 +106,25 @@ class _TrialReader(TrialParts):
         if data is None:
             return None
         cls: Any = NetworkConfig if part == "student" else TeacherConfig
-        kinds = {**annotations(cls), "arch": _NETWORK, "stem": str}  # which stem it is depends on the images
+        kinds = {**annotations(cls), "arch": MODELS, "stem": str}  # which stem it is depends on the images
         kinds.pop("training", None)  # is read for itself
         given = {"stem": "auto", **value} if isinstance(value := full_form(part, data), dict) else value
         also = ["training"] if part == "teacher" else []
         values = self.fields(cls, given, (part,), kinds, instead=_INSTEAD, also=also)
         if values is None:
             return None
-        self.stems[part], values["stem"] = values["stem"], MODELS[values["arch"]].stems[0]
+        values["stem"] = self._stem(part, values["arch"], values["stem"])
+        if part == "teacher":
+            self.of_teacher = self._training(given.get("training"), data, ("teacher", "training"))
+            values["training"] = self.of_teacher if values.get("weights", "train") == "train" else None
         return self.made(cls, values, (part,))
+
+    def _stem(self, part: str, arch: str, asked: str) -> Stem:
+        stems = MODELS[arch].stems
+        if asked not in ("auto", *stems) and self.right((part, "arch")):
+            self.refuse((part, "stem"), f"stem of {arch} must be one of {', '.join(('auto', *stems))}", asked)
+        by_size: Stem = "conv7x7_s2" if self.size is not None and self.size >= _LARGE_IMAGE else "conv3x3"
+        return next((stem for stem in stems if stem == (by_size if asked == "auto" else asked)), stems[0])
 
     def _training(self, data: Any, network: Any, path: KeyPath) -> TrainingConfig | None:
         """Read a training's own fields, laid over those of its preset: the data set's unless it names one."""
@@ -131,7 +134,7 @@ class _TrialReader(TrialParts):
             return None
         row = DATASETS[self.images.name] if self.images else None
         preset = named.get("preset", row.preset if row else "cifar100")
-        if self.value(_PRESET, preset, (*path, "preset")) is WRONG:
+        if self.value(_PRESETS, preset, (*path, "preset")) is WRONG:
             self.wrong.add(path)
             preset = "cifar100"
         arch = network.get("arch") if isinstance(network, dict) else network
@@ -155,7 +158,7 @@ class _TrialReader(TrialParts):
                 self.refuse((*path, "recipe"), "unknown recipe", named["recipe"], hint=hint)
                 self.wrong.add(path)
         full = with_recipe(named)
-        if (name := self.name(_METHOD, full, path)) is None:
+        if (name := self.name(METHODS, full, path)) is None:
             return None
         fields = {key: value for key, value in full.items() if key != "name"}
         values = self.fields(METHODS[name], fields, path, also=["recipe"]) or {}
@@ -179,16 +182,13 @@ def with_recipe(value: Any) -> Any:
     if "scales" in own:
         start = {name: item for name, item in start.items() if name not in WEIGHTS}
     found = {**start, **own}
-    for name in WEIGHTS:
-        if isinstance(found.get(name), dict):
-            found[name] = _in_order(found[name], found.get("scales", [1, 2, 4]))
-    return found
-
-
-def _in_order(weights: Mapping[str, Any], scales: Any) -> Any:
-    """Write ``{s1: 0.25, s2: 0.75}`` as the list that goes with the scales."""
+    scales = found.get("scales", [1, 2, 4])
     names = [f"s{scale}" for scale in scales] if isinstance(scales, list) else []
-    return [weights[name] for name in names] if set(names) == set(weights) else weights
+    for name in WEIGHTS:
+        weights = found.get(name)
+        if isinstance(weights, dict) and set(names) == set(weights):
+            found[name] = [weights[scale] for scale in names]
+    return found
 
 
 def method_name(value: Any) -> str:
@@ -201,6 +201,6 @@ def _is_key(name: Any, table: Any) -> bool:
     return isinstance(name, str) and name in table
 
 
-_DATA, _METHOD = Row("data set", DATASETS), Row("method", METHODS)
-_NETWORK, _PRESET = Row("network", MODELS), Row("preset", PRESETS)
+_PRESETS = Registry("preset", PRESETS)
+_LARGE_IMAGE = 128  # pixels; from here on the authors use the 224-pixel stem
 _INSTEAD = {"arch": next(iter(MODELS)), "stem": "auto"}

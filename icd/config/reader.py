@@ -6,7 +6,7 @@ follows from the same annotations.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -32,19 +32,8 @@ NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a lette
 WRONG: Any = object()  # a value whose mistake was noted
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The type of a field that names a row of a table."""
-
-    what: str
-    table: Mapping[str, Any]
-
-
 # Fields whose value is ``{name: {field: value}}``, one of several dataclasses.
-TAGGED: Mapping[str, Row] = {
-    "base_loss": Row("base loss", BASE_LOSSES),
-    "augmentation": Row("augmentation", VIEW_FAMILIES),
-}
+TAGGED: Mapping[str, Registry[Any]] = {"base_loss": BASE_LOSSES, "augmentation": VIEW_FAMILIES}
 _RULES = {
     "float_type": "must be a number",
     "int_type": "must be a whole number",
@@ -81,7 +70,7 @@ def field_type(path: KeyPath) -> Any:
     if not names:
         return annotations(TrialConfig)["seed"] if part == "seed" else None
     if names[0] in TAGGED and len(names) > 2:
-        cls = TAGGED[names[0]].table.get(names[1])
+        cls = TAGGED[names[0]].get(names[1])
         return annotations(cls).get(names[2]) if cls else None
     classes: dict[str, Any] = {"student": NetworkConfig, "teacher": TeacherConfig, "training": TrainingConfig}
     tables = METHODS.values() if part == "method" else [classes[part]] if part in classes else ()
@@ -149,27 +138,24 @@ class Reader:
         if not isinstance(data, dict):
             self.refuse(path, MAPPING, data)
             return None
-        required, strange = needed(cls), [key for key in data if key not in (*kinds, *also)]
-        found: dict[str, Any] = {}
+        required, found = needed(cls), dict[str, Any]()
         for name, kind in kinds.items():
-            kind, where, value = TAGGED.get(name, kind), (*path, name), WRONG
-            if name in data:
-                value = self.value(kind, data[name], where)
-            elif name in required and any(is_close(key, name) for key in strange):
-                self.wrong.add(where)  # what is said of that key says it
-            elif name in required and where not in self.wrong:
-                cut = self.document.place(where)[-1:] != (name,)  # a short form has no place for it
-                self.refuse(where, f"required key {name!r} is missing" if cut else MISSING_KEY)
+            kind, where = TAGGED.get(name, kind), (*path, name)
+            value = self.value(kind, data[name], where) if name in data else WRONG
             if value is WRONG and name in required and name in instead:
-                value = instead[name] if not isinstance(kind, Row) else self.value(kind, instead[name], where)
+                value = instead[name] if not isinstance(kind, Registry) else self.value(kind, instead[name], where)
             if value is not WRONG:
                 found[name] = value
         self.unknown_keys(data, [*kinds, *also], path)
+        for name in required:
+            if name in kinds and name not in data and (*path, name) not in self.wrong:
+                cut = self.document.place((*path, name))[-1:] != (name,)  # a short form has no place for it
+                self.refuse((*path, name), f"required key {name!r} is missing" if cut else MISSING_KEY)
         return found
 
     def value(self, kind: Any, value: Any, path: KeyPath) -> Any:
-        """Read one value; ``kind`` is an annotation or a row of a table."""
-        if isinstance(kind, Row):
+        """Read one value; ``kind`` is an annotation, or a table of which it names a row."""
+        if isinstance(kind, Registry):
             return self._row(kind, value, path)
         try:
             # Through JSON, because strict means "a list is fine for a tuple, '3' is not fine for 3" there only.
@@ -180,26 +166,25 @@ class Reader:
                 self.refuse(place, _rule(kind, place, item), item["input"], kind)
             return WRONG
 
-    def _row(self, kind: Row, value: Any, path: KeyPath) -> Any:
-        tagged, place, name, inner = kind in TAGGED.values(), path, value, None
+    def _row(self, table: Registry[Any], value: Any, path: KeyPath) -> Any:
+        tagged, place, name, inner = any(table is one for one in TAGGED.values()), path, value, None
         if tagged and isinstance(value, dict):
             if len(value) != 1:
-                self.refuse(path, f"must name one {kind.what}, as in {{{next(iter(kind.table))}: {{}}}}", value)
+                self.refuse(path, f"must name one {table.what}, as in {{{next(iter(table))}: {{}}}}", value)
                 return WRONG
             ((name, inner),) = value.items()
             place = (*path, name)
-        if not isinstance(name, str) or name not in kind.table:
-            names = kind.table.like(name) if isinstance(kind.table, Registry) else list(kind.table)
-            self.refuse(place, f"unknown {kind.what}", name, hint=meant(name, names))
+        if not isinstance(name, str) or name not in table:
+            self.refuse(place, f"unknown {table.what}", name, hint=meant(name, table.like(name)))
             return WRONG
         if not tagged:
             return name
-        cls, where = kind.table[name], (*path, name)
+        cls, where = table[name], (*path, name)
         values = self.fields(cls, {} if inner is None else inner, where)
         made = None if values is None else self.made(cls, values, where)
         return WRONG if made is None else made
 
-    def name(self, row: Row, data: Any, path: KeyPath) -> str | None:
+    def name(self, table: Registry[Any], data: Any, path: KeyPath) -> str | None:
         """Read the name that says which keys a part has; the likeliest one where it is wrong or missing."""
         if not isinstance(data, dict):
             self.refuse(path, MAPPING, data)
@@ -207,10 +192,10 @@ class Reader:
         where = (*path, "name")
         if "name" not in data and where not in self.wrong and not any(is_close(key, "name") for key in data):
             self.refuse(where, MISSING_KEY)
-        elif "name" in data and self.value(row, data["name"], where) is not WRONG:
+        elif "name" in data and self.value(table, data["name"], where) is not WRONG:
             return str(data["name"])
         self.wrong.add(path)
-        return min(row.table, key=lambda name: sum(key not in keys_of(str(path[0]), name) for key in data))
+        return min(table, key=lambda name: sum(key not in keys_of(str(path[0]), name) for key in data))
 
     def made(self, cls: Any, values: Mapping[str, Any], path: KeyPath) -> Any:
         """Build the dataclass, or note the rules between fields that it breaks, unless one of them is wrong itself."""
@@ -231,15 +216,6 @@ class Reader:
         """Whether all these could be read as they stand."""
         return not any(old[: len(path)] == path or path[: len(old)] == old for path in paths for old in self.wrong)
 
-    def misspelt(self, *path: str) -> bool:
-        """Whether a key that is not known may be meant for the missing one at a path, or for a part above it."""
-        return any(
-            is_close(old[-1], name)
-            for place, name in enumerate(path)
-            for old in self.wrong
-            if len(old) == place + 1 and old[:place] == path[:place] and old[-1] != name
-        )
-
     def refuse(self, path: KeyPath, rule: str, value: object = Absent, kind: Any = None, *, hint: str = "") -> None:
         """Note that a value cannot be taken, with the habit behind it where it is a known one."""
         self.wrong.add(path)
@@ -253,13 +229,14 @@ class Reader:
         self.problems.append(self.document.problem(path, rule, value=value, hint=hint))
 
     def unknown_keys(self, data: Mapping[str, Any], allowed: Sequence[str], path: KeyPath) -> None:
-        """Note each key that is not allowed."""
+        """Note each key that is not allowed; the one that it may be meant for is not told to be missing."""
         for key in data:
             if key not in allowed:
                 methods = METHODS.items() if path == ("method",) else ()
                 others = [name for name, cls in methods if key in annotations(cls)]
                 hint = f"it is a field of {' and '.join(others)}" if others else meant(key, allowed, path, data[key])
-                self.wrong.add((*path, key))
+                meant_for = [name for name in allowed if name not in data and is_close(key, name)]
+                self.wrong |= {(*path, name) for name in (key, *meant_for)}
                 self.problems.append(self.document.problem(path, UNKNOWN_KEY, key=(key,), hint=hint))
 
 

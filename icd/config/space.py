@@ -8,7 +8,6 @@ that stored parameters always give the document that they were asked for.
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -76,7 +75,9 @@ class _Filler:
 
     def fill(self, node: Any, path: KeyPath, place: KeyPath) -> Any:
         if isinstance(node, Interval):
-            value = _in_decimals(self.ask(dotted(path), node), node)
+            value = self.ask(dotted(path), node)
+            if node.step and not node.integer:  # Optuna draws 0.30000000000000004 for 0.1 + 2 * 0.1
+                value = node.at(round((value - node.low) / node.step))
             self.moved[path] = (*place, "high" if value == node.high else "low")
             return whole(value)
         if isinstance(node, Choice):
@@ -111,14 +112,6 @@ class _Filler:
         return {name: [round(raw.get(m, 0.0) / sum(raw.values()), DIGITS) for m in scales]}
 
 
-def _in_decimals(value: float, node: Interval) -> float:
-    """Give a stepped number as the file's decimals make it: Optuna draws 0.30000000000000004 for 0.1 + 2 * 0.1."""
-    if node.step is None or node.integer:
-        return value
-    low, step = Decimal(str(node.low)), Decimal(str(node.step))
-    return float(low + round((Decimal(value) - low) / step) * step)
-
-
 def asked_order(mapping: Mapping[str, Any]) -> list[str]:
     """Give the keys of a mapping in the order in which they are asked."""
     return sorted(mapping, key=lambda name: (isinstance(mapping[name], ScaleWeights), _ORDER.get(name, 999), name))
@@ -132,11 +125,8 @@ def baseline_document(
     A method that names its row or class replaces the fixed one, other fields are laid over it, and so are those of the
     training. Networks and a seed that are searched, and that the baseline does not name, are the first options.
     """
-    document: dict[str, Any] = {}
-    for part, value in template.items():
-        document[part] = fixed_part(value) if part in ("method", "training") else _first(value)
-    document = _both_networks(document)
-    document = {part: value for part, value in document.items() if value is not None}
+    fixed = {part: (fixed_part if part in ("method", "training") else _first)(node) for part, node in template.items()}
+    document = {part: value for part, value in _both_networks(fixed).items() if value is not None}
     for part, value in changes.items():
         before, after = document.get(part), full_form(part, copy.deepcopy(value))
         named = part == "method" and isinstance(after, dict) and not ("recipe" in after or "name" in after)

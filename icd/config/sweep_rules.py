@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from icd.config.document import KeyPath
+from icd.config.document import TOP, KeyPath
 from icd.config.habits import write
 from icd.config.ranges import MOST_VALUES, Choice, ScaleWeights
 from icd.config.read_template import TemplateReader
@@ -90,7 +90,7 @@ def _sampler(known: TemplateReader, sweep: SweepConfig) -> None:
     name = sweep.sampler.name
     if name == "cmaes" and len(sweep.objectives) > 1:
         known.note(_SAMPLER, "cmaes takes one objective only", value="cmaes", hint="take auto, tpe or nsga2")
-    if name not in ("grid", "cmaes") or known.failed:
+    if name not in ("grid", "cmaes") or not known.right(*((part,) for part in TOP)):
         return
     rows = dimensions(sweep.template)
     if name == "grid":
@@ -113,7 +113,7 @@ def _sampler(known: TemplateReader, sweep: SweepConfig) -> None:
 def _budget(known: TemplateReader, sweep: SweepConfig) -> None:
     path: KeyPath = ("search", "budget")
     budget, starts, baselines = sweep.budget, sum(source.top for source in sweep.sources), len(sweep.enqueue)
-    if not known.right(path, ("search", "sampler")) or known.misspelt("search", "budget"):
+    if not known.right(path, ("search", "sampler")):
         return
     if budget.min_gain is not None and len(sweep.objectives) > 1:
         rule = "a sweep with several objectives has no one gain; drop this"

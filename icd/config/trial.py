@@ -201,8 +201,6 @@ def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ..
 
 def owners(parts: Iterable[Any]) -> Iterator[tuple[str, str, object]]:
     """Give what each part of a trial names, and who registered it: what it is, its name, a plugin or a module."""
-    if not any(table.has_added for table in (BASE_LOSSES, METHODS, VIEW_FAMILIES, MODELS, DATASETS)):
-        return
     for part in parts:
         if not is_dataclass(part) or isinstance(part, type):
             continue

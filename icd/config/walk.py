@@ -8,7 +8,7 @@ from typing import Any
 
 from icd.config.document import dotted
 from icd.config.ranges import Choice, Interval, ScaleWeights
-from icd.config.space import Place, cases, fixed_part, nodes_below, options_of, trial_document, weighted_scales
+from icd.config.space import Place, cases, nodes_below, options_of, trial_document, weighted_scales
 
 _MOST_CROSSED = 256  # combinations of networks and scale sets that are tried; reading one takes about 0.5 ms
 Params = dict[str, Any]
@@ -27,38 +27,30 @@ class Dimension:
 
 def corners(template: Mapping[str, Any]) -> list[Params]:
     """Parameters in which each option and both ends of each range occur; networks meet every scale set."""
-    open_values: dict[tuple[str, Any], Params] = {}  # not answered yet, and what was answered before they came up
-    seen: set[tuple[str, Any]] = set()
+    before: dict[tuple[str, Any], Params] = {}  # what was answered before each answer came up
+    given: set[tuple[str, Any]] = set()
     found: list[Params] = []
 
-    def visit(forced: Params) -> None:
-        """Answer what is forced, or else what was never answered before, and note what could be."""
-        params: Params = {}
+    def ask(name: str, node: Choice | Interval) -> Any:
+        """Answer what is forced, or else what was never answered before."""
+        values = node.labels if isinstance(node, Choice) else (node.low, node.high)
+        for value in values:
+            before.setdefault((name, value), dict(found[-1]))
+        fresh = [value for value in values if (name, value) not in given]
+        value = forced[name] if forced.get(name) in values else (fresh or values)[0]
+        given.add((name, value))
+        return found[-1].setdefault(name, value)
 
-        def ask(name: str, node: Choice | Interval) -> Any:
-            values = node.labels if isinstance(node, Choice) else (node.low, node.high)
-            for value in values:
-                if (name, value) not in seen:
-                    open_values.setdefault((name, value), dict(params))
-            fresh = [value for value in values if (name, value) in open_values]
-            value = forced.get(name, (fresh or values)[0])
-            params[name] = value = value if value in values else values[0]
-            open_values.pop((name, value), None)
-            seen.add((name, value))
-            return value
-
-        trial_document(template, ask)
-        found.append(params)
-
-    visit({})
-    for forced in (*_crossed(template), {}):
-        while open_values:  # what the visit before has brought up
-            (name, value), before = next(iter(open_values.items()))
-            del open_values[name, value]
-            seen.add((name, value))  # even where it is not reached: two options may differ in what they ask
-            visit({**before, name: value})
+    forced: Params
+    for forced in ({}, *_crossed(template)):
         if not any(forced.items() <= params.items() for params in found):
-            visit(forced)
+            found.append({})
+            trial_document(template, ask)
+    while rest := [answer for answer in before if answer not in given]:
+        forced = {**before[rest[0]], rest[0][0]: rest[0][1]}
+        given.add(rest[0])  # even where it is not reached: two options may differ in what they ask
+        found.append({})
+        trial_document(template, ask)
     return found
 
 
@@ -123,8 +115,8 @@ def dimensions(template: Mapping[str, Any]) -> list[Dimension]:
 
 
 def summary(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Say as plain data what is searched and what is fixed, for readers that have no torch."""
-    return {"searched": [asdict(row) for row in dimensions(template)], "fixed": fixed_part(template) or {}}
+    """Say as plain data what is searched, for readers that have no torch."""
+    return {"searched": [asdict(row) for row in dimensions(template)]}
 
 
 def _row(place: Place) -> Dimension:

@@ -21,7 +21,6 @@ from icd.errors import ConfigError, Problem, did_you_mean, shorten
 __all__ = ["Document", "KeyPath", "apply_overrides", "dotted", "parse_yaml", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH, MAX_DIGITS, MAX_EXTENDS = 256 * 1024, 32, 100, 8
-_TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH}"
 _SPACE, _INDENT = re.compile(r"\s+"), re.compile(r"[ \t]*")
 # What YAML calls printable, less NEL, LS and PS: PyYAML ends a line there, an editor does not.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -38,11 +37,6 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.source = source
 
-    def fetch_flow_collection_start(self, TokenClass: type) -> None:
-        if self.flow_level >= MAX_DEPTH:  # the scanner looks a thousand brackets ahead, slowly
-            raise _refusal(self.source, self.line + 1, _TOO_DEEP)
-        super().fetch_flow_collection_start(TokenClass)
-
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
@@ -52,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _refusal(self.source, line, "tags ('!') are not allowed", "quote text that starts with '!'")
         if self.depth > MAX_DEPTH:
-            raise _refusal(self.source, line, _TOO_DEEP)
+            raise _refusal(self.source, line, f"must not be nested deeper than {MAX_DEPTH}")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -123,8 +117,10 @@ def _text(path: Path, source: str) -> str:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or "not a path"
-        hint = _similar(path) if isinstance(error, FileNotFoundError) else ""
-        raise _refusal(source, None, f"cannot be read: {reason.lower()}", hint) from None
+        files = path.parent.glob("*.y*ml") if isinstance(error, FileNotFoundError) else []
+        hint = did_you_mean(path.name, [file.name for file in islice(files, 1000)])
+        rule = f"cannot be read: {reason.lower()}"
+        raise _refusal(source, None, rule, hint if hint.startswith("did") else "") from None
     if len(raw) > MAX_BYTES:
         raise _refusal(source, None, f"must not be larger than {MAX_BYTES // 1024} KiB")
     try:
@@ -203,21 +199,17 @@ class _Builder:
             hint = "put it in the environment, not in YAML"
             self._note(path, node.start_mark.line + 1, "a URL must not hold credentials", hint)
             return ""
-        return _value(kind, text)
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int":
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return float(text.replace(".", "", text[-1:].isalpha())) if kind == "float" else text  # .inf, -.inf, .nan
 
     def _note(self, path: KeyPath, line: int, rule: str, hint: str = "") -> None:
         self.broken += [path, path[:-1]] if path[-1:] == ("<<",) else [path]
         self.problems.append(Problem(rule=rule, source=self.source, line=line, path=dotted(path), hint=hint))
-
-
-def _value(kind: str, text: str) -> Any:
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind == "int":
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    return float(text.replace(".", "", text[-1:].isalpha())) if kind == "float" else text  # .inf, -.inf, .nan
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Problem:
@@ -236,9 +228,3 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Prob
 
 def _refusal(source: str, line: int | None, rule: str, hint: str = "") -> ConfigError:
     return ConfigError(Problem(rule=rule, source=source, line=line, hint=hint))
-
-
-def _similar(path: Path) -> str:
-    names = [entry.name for entry in islice(path.parent.glob("*.y*ml"), 1000)]
-    hint = did_you_mean(path.name, names)
-    return hint if hint.startswith("did") else ""

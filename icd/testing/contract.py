@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, TypeVar
 
+from icd.errors import ConfigError
+
 Subject = TypeVar("Subject")
 Check = Callable[[Subject], None]
 
@@ -48,17 +50,14 @@ def failures(checks: Sequence[Check[Subject]], subject: Subject) -> list[str]:
         try:
             with redirect_stdout(said):
                 check(subject)
-        except ContractError as error:
+        except (ConfigError, ContractError) as error:
             lines.append(f"{name}: {error}")
         except Exception as error:
-            lines.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}{_where(error)}")
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+            lines.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]} ({where})")
         failed |= {check} if len(lines) > before else set()
         if said.getvalue() and not any("prints" in line for line in lines):
             shown = said.getvalue().strip().partition("\n")[0][:60]
             lines.append(f"{name}: prints {shown!r}, though a program may read stdout; use logging")
     return lines
-
-
-def _where(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"

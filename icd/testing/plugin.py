@@ -94,4 +94,4 @@ def _of_model(name: str, image_size: int | None) -> Iterator[str]:
         if not taken:
             yield f"takes no image of {image_size or '32, 64 or 224'} pixels; give --image-size"
             continue
-        yield from failures(MODEL_CHECKS, ModelCase(name, stem, tuple(taken[:1])))
+        yield from failures(MODEL_CHECKS, ModelCase(name, stem, tuple(taken[:1]), MODELS.owner(name)))

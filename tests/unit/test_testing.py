@@ -23,7 +23,7 @@ def test_the_examples_pass(file: Path, command: Command) -> None:
     [
         (
             f"({VALUE}).mean()",
-            "one value for each row: must give one value for each row, shape [6], but it gave []",
+            "one value for each row: base loss Cosine: must give one value for each row, shape [6], but got []",
         ),
         (f"{VALUE}.detach()", "values must depend on the student's logits; a detach() or item() may cut them off"),
         (f"{VALUE} + student_NK.mean()", "rows are independent: the value of a row must not depend on the other rows"),
@@ -49,7 +49,7 @@ def test_what_fails_is_told_in_plain_words(tmp_path: Path, command: Command, val
 def test_a_fault_is_told_once_with_the_line_of_the_class(tmp_path: Path, command: Command) -> None:
     said = command("check-plugin", write_plugin(tmp_path, "bad.py", value="student_NK * self.weight"))
     (line,) = said.err.splitlines()
-    assert line.startswith("icd: error[CONFIG] bad.py:9: base loss cosine: one value for each row: must give one value")
+    assert line.startswith("icd: error[CONFIG] bad.py:9: base loss cosine: one value for each row: base loss")
 
 
 def test_a_file_with_a_byte_order_mark_is_read_without_it(tmp_path: Path, command: Command) -> None:

@@ -74,6 +74,7 @@ def test_the_words_mean_over_there_what_they_meant_here() -> None:
         (["--address", "10.0.0.1:6379"], "--submit and --address exclude each other"),
         (["--root", "runs"], "--root must be an absolute path of the cluster with --submit, but got 'runs'"),
         (["--data-root", "~/data"], "--data-root must be an absolute path"),
+        (["--set", "plugins=[./x.py]"], "--set plugins would be looked for on the cluster with --submit; list them in"),
     ],
 )
 def test_what_means_nothing_over_there_is_refused(given: list[str], problem: str) -> None:
