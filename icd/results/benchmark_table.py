@@ -211,7 +211,7 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
     found: list[Comparison] = []
     for column in columns:
         own = [cell for cell in cells if cell.column == column]
-        values = {(cell.row, ""): {("", seed): value for seed, value in cell.arm.by_seed.items()} for cell in own}
+        values = {(cell.row, ""): cell.arm.by_seed for cell in own}
         earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
         pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
         shared: Any = {"images": own[0].test_images, "families": len(columns), "column": column}

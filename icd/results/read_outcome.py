@@ -53,6 +53,7 @@ def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> O
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
     images = int(ledger.attributes.get("test_images", 0)) if plan.measure_on == "test" else 0
+    evaluations = sum(epoch > 0 for run in everything for epoch in run.curve)  # at 0 stands a chance level
     ranks = ranks_of_arms(plan.members, values)
     arms = tuple(
         _arm(
@@ -67,24 +68,19 @@ def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> O
     )
     found = Outcome(
         sweep=ledger.name,
-        stage=plan.stage,
-        round=plan.round,
         metric=plan.objective.metric,
-        train_on=plan.train_on,
         planned_seeds=len(plan.seeds),
-        alpha=plan.alpha,
-        failed_runs=plan.failed_runs,
         arms=arms,
         comparisons=compared(
             values, plan.pairs, plan.members, alpha=plan.alpha, finished=finished, images=images, said=said
         ),
-        test_evaluations=sum(map(_evaluations, everything)) if plan.measure_on == "test" else 0,
+        test_evaluations=evaluations if plan.measure_on == "test" else 0,
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
         faults=sum(record.state == "failed" for record in records),
         pairs=tuple(name for name in plan.members if name),
-        raced=plan.raced,
         reused=len(plan.reused),
+        **{name: getattr(plan, name) for name in ("stage", "round", "train_on", "alpha", "failed_runs", "raced")},
     )
     if plan.stage == "ablate":
         return _with_simplest(found, plan, values)
@@ -182,17 +178,12 @@ def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members:
     )
 
 
-def _evaluations(record: TrialRecord) -> int:
-    """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
-    return sum(epoch > 0 for epoch in record.curve)
-
-
 def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple[float, float]]:
     """Give each arm's mean and worst rank over several pairs, by its means over the seeds that all have.
 
     An arm without any run is not ranked, and holds the others up no longer; nothing is where no seed is shared.
     """
-    own = {cell: {block[1]: value for block, value in runs.items()} for cell, runs in values.items() if runs}
+    own = {cell: runs for cell, runs in values.items() if runs}
     shared = set.intersection(*map(set, own.values())) if own else set()
     if len(members) < 2 or not shared:
         return {}
