@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from icd.config.document import full_form
 from icd.config.space import fixed_part
 from icd.config.trial import differences
 from icd.errors import StateError, UsageError, did_you_mean
@@ -71,11 +72,6 @@ class Table:
     def judged(self) -> int:
         """How many comparisons have a verdict: these are the family that shares alpha."""
         return sum(item.p is not None for item in self.comparisons)
-
-    @property
-    def known(self) -> int:
-        """How many runs have a value."""
-        return sum(cell.arm.n for cell in self.cells)
 
     @property
     def judging(self) -> dict[str, Any]:
@@ -157,7 +153,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         column=entry.column or "all",
         sweep=entry.sweep.name,
         arm=Arm(label=label, kind="finalist"),
-        reported=_reported(entry),
+        reported=reported(entry.sweep.template, entry.row),
     )
     ledger = begun(root, entry)
     if ledger is None:
@@ -185,21 +181,14 @@ def _cell(entry: Entry, root: Path) -> Cell:
     )
 
 
-def _reported(entry: Entry) -> float | None:
-    fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
-    return reported(data, teacher, student, entry.row)
-
-
-def reported(data: str, teacher: str, student: str, row: str) -> float | None:
+def reported(template: Mapping[str, Any], row: str) -> float | None:
     """Give a paper's top-1 for a row of its table, from ``reported.yaml``; None where no paper has it."""
     papers = yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
-    found = papers.get(data, {}).get(f"{teacher} > {student}", {}).get(row)
+    fixed = fixed_part(template) or {}  # a network that is searched is not there
+    data, teacher, student = (full_form(part, fixed.get(part)) or {} for part in ("data", "teacher", "student"))
+    pair = f"{teacher.get('arch')} > {student.get('arch')}"
+    found = papers.get(data.get("name"), {}).get(pair, {}).get(row)
     return None if found is None else float(found)
-
-
-def _named(value: Any) -> str:
-    return str(value.get("name") or value.get("arch", "")) if isinstance(value, Mapping) else str(value or "")
 
 
 def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) -> tuple[Comparison, ...]:
@@ -214,8 +203,9 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
         values = {(cell.row, ""): cell.arm.by_seed for cell in own}
         earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
         pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
-        shared: Any = {"images": own[0].test_images, "families": len(columns), "column": column}
-        found += compared(values, pairs, alpha=alpha, finished=all(cell.finished for cell in own), **shared)
+        shared: Any = {"images": own[0].test_images, "families": len(columns)}
+        judged = compared(values, pairs, alpha=alpha, finished=all(cell.finished for cell in own), **shared)
+        found += [replace(item, column=column) for item in judged]
     return tuple(found)
 
 

@@ -67,10 +67,8 @@ class Plan:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every finalist with every baseline."""
-        finalists, baselines = (
-            [arm.label for arm in self.arms if arm.kind == kind] for kind in ("finalist", "baseline")
-        )
-        return [*itertools.product(finalists, baselines)]
+        arms = self.arms
+        return [(a.label, b.label) for a in arms for b in arms if (a.kind, b.kind) == ("finalist", "baseline")]
 
     @property
     def asked(self) -> dict[str, Any]:

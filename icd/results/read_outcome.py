@@ -102,12 +102,11 @@ def compared(
     families: int = 1,
     images: int = 0,
     said: Mapping[str, float] | None = None,
-    column: str = "",
 ) -> tuple[Comparison, ...]:
     """Compare arms with others; one family of ``families`` that share alpha, judged once nothing is left to run.
 
     ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``images``
-    how many were measured, ``said`` what the search measured for them. ``column`` names the pair in a benchmark.
+    how many were measured, ``said`` what the search measured for them.
     """
     means = over_members(values)
     shared: Any = {"families": families, "floor": rounding(images)}
@@ -119,7 +118,6 @@ def compared(
         item = Comparison(
             arm=one,
             against=other,
-            column=column,
             seeds=min(len(means[one]), len(means[other])),
             difference=_difference(means[one], means[other]),
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,

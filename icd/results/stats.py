@@ -228,7 +228,8 @@ def _estimate(joint: "_Largest", fit: Fit | None, alpha: float, families: int) -
     if fit is None:
         return None
     t = abs(fit.difference) / fit.se
-    p = joint.chance(t, fit.df) if fit.pooled else joint.count * 2 * float(stdtr(fit.df, -t))
+    is_joint = fit.pooled and joint.count > 1
+    p = joint.chance(t, fit.df) if is_joint else joint.count * 2 * float(stdtr(fit.df, -t))
     critical = _critical(joint, fit.pooled, fit.df, alpha / families)
     return Estimate(
         **vars(fit),
@@ -260,8 +261,6 @@ class _Largest:
 
     def chance(self, t: float, df: float) -> float:
         """Chance that any |t| is as large."""
-        if self.count == 1:
-            return 2 * float(stdtr(df, -t))
         return float(np.mean(chdtr(df, df * (self.draws / t) ** 2))) if t else 1.0
 
 

@@ -45,7 +45,7 @@ def differences(found: Outcome, *, has_p: bool = False) -> Table:
     for item in found.ordered:
         p = ["" if item.p is None else p_text(item.p, found.alpha)] if has_p else []
         name = f"{item.arm} against {item.against}"
-        rows.append([name, _signed(item.difference), item.interval, *p, item.verdict, item.seeds])
+        rows.append([name, signed(item.difference), item.interval, *p, item.verdict, item.seeds])
     heads = ["configuration", "difference", "interval", *(["p"] if has_p else []), "verdict", "seeds"]
     return Table(heads, rows)
 
@@ -56,7 +56,7 @@ def on_pairs(found: Outcome) -> Table:
     for item in found.ordered:
         alike = item.over_pairs
         same = None if alike is None or alike.interaction is None else f"{alike.interaction:.2g}"
-        each = [_signed(item.on_pairs.get(name)) for name in found.pairs]
+        each = [signed(item.on_pairs.get(name)) for name in found.pairs]
         rows.append([f"{item.arm} against {item.against}", *each, alike.chance if alike else "", same])
     return Table(["configuration", *found.pairs, "chance to be better", "same on all (p)"], rows)
 
@@ -99,7 +99,3 @@ def importance_lines(found: Importance) -> list[str]:
 
 def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else signed(value)

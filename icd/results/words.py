@@ -16,8 +16,10 @@ def measured(metric: str, value: float) -> str:
     return f"{digits} {unit}".strip()
 
 
-def signed(value: float) -> str:
+def signed(value: float | None) -> str:
     """Write a difference in points with its sign; one that is not 0 has as many decimals as show that."""
+    if value is None:
+        return "-"
     digits = next((digits for digits in range(2, _FINEST + 1) if round(value, digits)), 2)
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 

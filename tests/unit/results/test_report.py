@@ -108,7 +108,7 @@ def test_the_page_is_one_file_in_order(page: str) -> None:
 def test_every_word_is_escaped(facts: Facts) -> None:
     evil = '"><script>alert(1)</script>'
     records = [replace(record, reason=evil, baseline=evil, params={evil: evil}) for record in facts.records]
-    told = replace(facts, name=evil, records=records, best=records[0], state=evil)
+    told = replace(facts, name=evil, records=records, state=evil)
     arms = confirmation()
     compared = (replace(arms.comparisons[0], arm=evil, against=evil),)
     told = replace(
@@ -178,7 +178,7 @@ def test_of_many_trials_the_best_are_drawn_and_the_page_stays_small(facts: Facts
         )
         for number in range(1000)
     ]
-    text = page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0)))
+    text = page_of(replace(facts, records=many, importance=Importance(trials=0)))
     assert "val/top1 after each epoch of the best 30 of 1000 trials." in text
     assert len(text) < 2_000_000
 
