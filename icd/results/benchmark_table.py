@@ -15,7 +15,7 @@ from icd.errors import StateError, UsageError, did_you_mean
 from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison
 from icd.results.read_outcome import compared, shown_by
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.device_usage import device_hours
 from icd.search.sweep_status import status_of
 

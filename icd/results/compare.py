@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
-from icd.results.templating import rendered
-from icd.results.words import flat_text, flattened, measured, signed
+from icd.results.words import flat_text, flattened, measured, rendered, signed
 from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icd.results.over_pairs import OverPairs
-from icd.results.templating import rendered
-from icd.results.words import signed
+from icd.results.words import rendered, signed
 from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]

@@ -11,7 +11,7 @@ from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdi
 from icd.results.over_pairs import over_pairs
 from icd.results.plan import Measured, Plan, over_members, stored_plans
 from icd.results.stats import Estimate, compare, expected_maximum, rounding, simplest_within_one_se
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger

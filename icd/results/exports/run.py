@@ -12,7 +12,7 @@ from icd import __version__
 from icd.config.yaml import yaml_text
 from icd.errors import CheckpointError
 from icd.results.exports.winner import Winner
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder

@@ -7,10 +7,9 @@ from pathlib import Path
 from icd import __version__
 from icd.config.yaml import yaml_text
 from icd.results import tables
-from icd.results.report import figures, rows
-from icd.results.report.gather import Facts, gather, label_of
-from icd.results.templating import rendered
-from icd.results.words import measured, unit_of
+from icd.results.report import figures
+from icd.results.report.gather import Facts, gather
+from icd.results.words import label_of, measured, rendered, unit_of
 from icd.search.core.dead_terms import dead_kinds
 from icd.search.core.device_usage import device_hours, mixed_cost, uses
 from icd.search.sweep_status import counts_of
@@ -49,7 +48,6 @@ def page_of(facts: Facts) -> str:
         teachers=[[f"teacher {json.loads(name)['arch']}", own] for name, own in attributes.get("teachers", {}).items()],
         figures=figures,
         tables=tables,
-        rows=rows,
         headings=[],
         filters={"named": label_of, "measured": measured, "unit": unit_of},
     )

@@ -12,8 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from icd.results.outcome import Outcome
-from icd.results.templating import rendered
-from icd.results.words import signed
+from icd.results.words import rendered, signed
 
 WIDTH = 360.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, WIDTH - 8, 20.0, 150.0

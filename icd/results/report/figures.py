@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from icd.config.names import shown_params
 from icd.results.outcome import Outcome
 from icd.results.report.charts import Series, differences_chart, lines_chart, slice_chart
-from icd.results.report.gather import Facts, label_of
-from icd.results.words import flat_text, measured
+from icd.results.report.gather import Facts
+from icd.results.words import flat_text, label_of, measured
 from icd.search.core.records import TrialRecord
 from icd.text import plural
 from icd.worker.gram_file import Grams

@@ -85,6 +85,7 @@ def gather(root: Path, name: str) -> Facts:
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, records_of(root, ledger)
     complete = in_order(records, maximize=sweep["objectives"][0]["direction"] == "maximize")
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
+    found = ((record.number, read_grams(trial_folder(folder, record.number) / GRAMS_NAME)) for record in complete)
     return Facts(
         name=name,
         sweep=sweep,
@@ -93,7 +94,7 @@ def gather(root: Path, name: str) -> Facts:
         records=records,
         used=used_budget(ledger, records),
         curves={record.number: stored_rows(trial_folder(folder, record.number)) for record in shown},
-        grams=_grams(folder, complete),
+        grams=next(((number, grams) for number, grams in found if grams is not None and grams.teacher), None),
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
         confirmation=outcome_of(ledger, "confirm"),
@@ -110,13 +111,6 @@ def _leaderboard(root: Path, name: str) -> str:
     return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
 
 
-def label_of(record: TrialRecord) -> str:
-    """Name a trial in a few words: its number, and its baseline or its choices."""
-    choices = [value for value in record.params.values() if isinstance(value, str)]
-    words = record.baseline or " ".join(choices[:3])
-    return f"trial {record.number} {words}".strip()
-
-
 def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     """Say how a sweep stands; a driver that is about to leave has noted why already."""
     why = str(attributes.get("stopped_by", ""))
@@ -126,11 +120,3 @@ def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequen
     if why:
         return f"stopped ({why}); it can be resumed"
     return "running" if driver_of(root, name) else "its driver ended without saying why; it can be resumed"
-
-
-def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] | None:
-    for record in complete:
-        grams = read_grams(trial_folder(folder, record.number) / GRAMS_NAME)
-        if grams is not None and grams.teacher:
-            return record.number, grams
-    return None
