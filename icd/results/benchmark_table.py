@@ -168,15 +168,14 @@ def _cell(entry: Entry, root: Path) -> Cell:
         status = status_of(root, ledger.name)
         return replace(cell, finished=status.state == "finished" and status.best is None)
     found = shown_by(ledger, plan)
-    arm = replace(found.arms[0], label=label)
     confirmed = plan.records(ledger.records("confirm"))
     return replace(
         cell,
-        arm=arm,
+        arm=replace(found.arms[0], label=label),
         hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
         test_images=int(ledger.attributes.get("test_images", 0)),
-        runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
+        runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in found.arms[0].runs),
         finished=found.finished,
     )
 

@@ -11,11 +11,10 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icd.errors import SetupError, UsageError
 from icd.search.study.ledger import Ledger
@@ -118,6 +117,7 @@ def _register(store: Experiment, made: "Exported", model: str, alias: str) -> Re
 
 def _log_model(client: "MlflowClient", run_id: str, program: Path, place: str) -> None:
     """Put an MLmodel with its signature beside the files, and the copy of the program that it names."""
+    import numpy as np
     import onnx
 
     model = onnx.load(program)
@@ -127,17 +127,14 @@ def _log_model(client: "MlflowClient", run_id: str, program: Path, place: str) -
         import mlflow.onnx
         from mlflow.models import infer_signature
 
-        signature = infer_signature(_example(model.graph.input), _example(model.graph.output))
+        # Arrays for one image; MLflow leaves the first size open.
+        inputs, outputs = (
+            {value.name: np.zeros([size.dim_value or 1 for size in value.type.tensor_type.shape.dim], np.float32)}
+            for (value,) in (model.graph.input, model.graph.output)
+        )
+        signature = infer_signature(inputs, outputs)
         mlflow.onnx.save_model(model, f"{folder}/model", signature=signature, pip_requirements=packages)
         client.log_artifacts(run_id, f"{folder}/model", place)
-
-
-def _example(values: Iterable[Any]) -> dict[str, Any]:
-    """Give arrays as a program takes or gives them, for one image; MLflow leaves the first size open."""
-    import numpy as np
-
-    sizes = {value.name: [size.dim_value or 1 for size in value.type.tensor_type.shape.dim] for value in values}
-    return {name: np.zeros(shape, np.float32) for name, shape in sizes.items()}
 
 
 def _own_run(store: Experiment, trial: int) -> str:

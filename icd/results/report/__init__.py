@@ -8,6 +8,7 @@ from icd import __version__
 from icd.config.yaml import yaml_text
 from icd.results import tables
 from icd.results.report import figures
+from icd.results.report.charts import differences_chart
 from icd.results.report.gather import Facts, gather
 from icd.results.words import label_of, measured, rendered, unit_of
 from icd.search.core.dead_terms import dead_kinds
@@ -36,7 +37,8 @@ def page_of(facts: Facts) -> str:
     page = rendered(
         "report.html.j2",
         title=f"Sweep {facts.name}",
-        subtitle=f"Sweep begun {created}; {facts.state}. Written {written} by icd {__version__}.",
+        created=created,
+        written=written,
         version=__version__,
         facts=facts,
         counts=counts_of(facts.records),
@@ -47,6 +49,7 @@ def page_of(facts: Facts) -> str:
         searched=[[row["name"], row["values"], row["condition"]] for row in space["searched"]],
         teachers=[[f"teacher {json.loads(name)['arch']}", own] for name, own in attributes.get("teachers", {}).items()],
         figures=figures,
+        differences_chart=differences_chart,
         tables=tables,
         headings=[],
         filters={"named": label_of, "measured": measured, "unit": unit_of},

@@ -11,8 +11,7 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from icd.config.names import shown_params
-from icd.results.outcome import Outcome
-from icd.results.report.charts import Series, differences_chart, lines_chart, slice_chart
+from icd.results.report.charts import Series, lines_chart, slice_chart
 from icd.results.report.gather import Facts
 from icd.results.words import flat_text, label_of, measured
 from icd.search.core.records import TrialRecord
@@ -34,16 +33,6 @@ class Figure(NamedTuple):
     svg: Markup = Markup("")
     text: str = ""
     pictures: Sequence[tuple[str, str, str]] = ()  # data URI, alternative text, caption
-
-
-def differences(found: Outcome, unit: str) -> Figure:
-    """Draw each difference with its interval and a dot for each seed."""
-    words = (
-        f"A dot is one seed, the mark the difference, the line its interval; all intervals hold the truth together in "
-        f"{100 - 100 * found.alpha:.10g}%. A filled diamond is a shown difference: its interval leaves out 0, the "
-        "dashed line."
-    )
-    return Figure("Differences", differences_chart(found, unit), words)
 
 
 def learning_curves(facts: Facts) -> list[Figure]:

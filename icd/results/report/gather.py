@@ -15,7 +15,7 @@ from icd.search.core.attempts import trial_folder
 from icd.search.core.records import TrialRecord, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
-from icd.search.sweep_status import ENDED_BY_ITSELF, driver_of, plain_sweep, records_of, used_budget
+from icd.search.sweep_status import driver_of, plain_sweep, records_of, used_budget
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.worker.trial_metrics import stored_rows
@@ -28,7 +28,7 @@ class Facts:
     name: str
     sweep: Mapping[str, Any]  # its configuration as plain data
     attributes: Mapping[str, Any]  # the study's own: versions, digests, when it was created
-    state: str
+    driver: str | None  # who drives it now
     records: Sequence[TrialRecord]
     used: Mapping[str, float | None]  # of its budget
     curves: Mapping[int, Sequence[Mapping[str, float]]]  # rows of metrics.jsonl of the best trial and best baseline
@@ -90,7 +90,7 @@ def gather(root: Path, name: str) -> Facts:
         name=name,
         sweep=sweep,
         attributes=attributes,
-        state=_state(root, name, attributes, records),
+        driver=driver_of(root, name),
         records=records,
         used=used_budget(ledger, records),
         curves={record.number: stored_rows(trial_folder(folder, record.number)) for record in shown},
@@ -109,14 +109,3 @@ def _leaderboard(root: Path, name: str) -> str:
     if not uri.startswith(("http://", "https://")):
         return pasted(root, "ui", name)
     return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
-
-
-def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
-    """Say how a sweep stands; a driver that is about to leave has noted why already."""
-    why = str(attributes.get("stopped_by", ""))
-    if why in ENDED_BY_ITSELF and not any(record.unfinished for record in records):
-        ends = {"budget": "its budget is used", "exhausted": "the space has nothing new"}
-        return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
-    if why:
-        return f"stopped ({why}); it can be resumed"
-    return "running" if driver_of(root, name) else "its driver ended without saying why; it can be resumed"
