@@ -136,7 +136,7 @@ def with_pairs(studies: int, arms: int, *, alike: float, sds: Sequence[float]) -
         own_PAN = math.sqrt(1 - alike) * draw.standard_normal((len(sds), 2 * arms, 5))
         own_PAN += math.sqrt(alike) * draw.standard_normal((2 * arms, 5))
         values = {
-            (label, name): {(name, seed): sd * float(own_PAN[pair, arm, seed]) for seed in range(5)}
+            (label, name): {seed: sd * float(own_PAN[pair, arm, seed]) for seed in range(5)}
             for pair, (name, sd) in enumerate(zip(names, sds, strict=True))
             for arm, label in enumerate(labels)
         }

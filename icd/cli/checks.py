@@ -9,7 +9,7 @@ import click
 from icd.cli.format import write
 from icd.cli.options import DATA_ROOT, JSON, ROOT, Verb
 from icd.errors import ConfigError, Problem, SetupError
-from icd.text import columns
+from icd.text import columns, plural
 
 if TYPE_CHECKING:
     from icd.doctor.diagnosis import Finding
@@ -57,14 +57,10 @@ def cluster_lines(address: str, findings: "Sequence[Finding]") -> list[str]:
     names = list(dict.fromkeys(finding.where for finding in findings))
     rows = [[where, *(_sign(findings, where, check) for check in checks)] for where in names]
     nodes = len({finding.where for finding in findings if finding.check == "answers"})
-    lines = [
-        f"cluster at {address}: {nodes} node{'s' * (nodes != 1)}",
-        "",
-        *columns(["", *checks], rows, left=["", *checks]),
-    ]
+    table = columns(["", *checks], rows, left=["", *checks])
     problems = [finding for level in ("fail", "warn") for finding in findings if finding.level == level]
     told = [f"{_SIGNS[item.level]:4s}  {item.check}  {item.where}: {_told(item)}" for item in problems]
-    return [*lines, "", *(told or ["nothing needs doing"])]
+    return [f"cluster at {address}: {plural(nodes, 'node')}", "", *table, "", *(told or ["nothing needs doing"])]
 
 
 def _told(finding: "Finding") -> str:

@@ -44,25 +44,39 @@ def _alpha(default: float | None, words: str) -> Callable[[F], F]:
     return click.option("--alpha", type=alpha, default=default, help=f"{words}  [default: 0.05]")
 
 
-def _found(
-    stage: "Stage", name: str, options: dict[str, Any], run: "Callable[..., Outcome] | None"
-) -> "Outcome | None":
-    """Give what fresh seeds say of a sweep, once those are run that are missing; without ``run``, as it stands.
+def _claim(stage: "Stage", name: str, options: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    """Run what is missing of a confirmation or an ablation, and say what fresh seeds show.
 
-    None where nothing was begun, or another round is asked for.
+    A dry run says how it stands; where nothing was begun, or another round is asked for, what that would train.
     """
     from icd import results
+    from icd.results.importance import importance_of
+    from icd.results.tables import importance_lines, outcome_lines
+    from icd.search.study.sweep_index import find
 
-    if run is not None:
+    another = [key for key in ("anew", "keep_seeds") if options[key]]
+    found = results.read(name, stage, root=options["root"]) if dry_run and not another else None
+    if dry_run and found is None:
+        _foreseen(stage, name, options, as_json=as_json)
+        return
+    if found is None:
         from icd.cli.progress import driving
         from icd.cli.signals import stopping_politely
         from icd.results.report import write_report
 
-        another = "".join(f" without --{key.replace('_', '-')}" for key in ("anew", "keep_seeds") if options[key])
+        without = "".join(f" without --{key.replace('_', '-')}" for key in another)
         raced = " (with it, while the race is not over)" if another and options.get("race") else ""
-        with driving(options) as shown, stopping_politely(f"the same command{another}{raced}"):
-            return run(name, report=write_report, **shown)
-    return None if options["anew"] or options["keep_seeds"] else results.read(name, stage, root=options["root"])
+        run = results.confirm_sweep if stage == "confirm" else results.ablate_sweep
+        with driving(options) as shown, stopping_politely(f"the same command{without}{raced}"):
+            found = run(name, report=write_report, **shown)
+    told, lines = asdict(found), outcome_lines(found)
+    if stage == "ablate":
+        ledger = find(options["root"], name)
+        told["importance"] = importance_of(ledger, ledger.records())
+        lines += ["", *importance_lines(told["importance"])]
+    write(told, lines, as_json=as_json)
+    if not dry_run:
+        _refuse_end(found, "confirmation" if stage == "confirm" else "ablation", options["root"])
 
 
 def _refuse_end(found: "Outcome", words: str, root: Path) -> None:
@@ -131,17 +145,8 @@ def confirm(name: str, all_seeds: bool, dry_run: bool, as_json: bool, **options:
     The same command goes on where it was left, without --anew and --keep-seeds. Every evaluation on test images is
     counted.
     """
-    from icd import results
-    from icd.results.tables import outcome_lines
-
     options["adaptive"] = False if all_seeds else None
-    found = _found("confirm", name, options, None if dry_run else results.confirm_sweep)
-    if found is None:
-        _foreseen("confirm", name, options, as_json=as_json)
-        return
-    write(found, outcome_lines(found), as_json=as_json)
-    if not dry_run:
-        _refuse_end(found, "confirmation", options["root"])
+    _claim("confirm", name, options, dry_run=dry_run, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -158,21 +163,7 @@ def ablate(name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     Arms are measured on validation images; the test set stays closed. The same command goes on where it was left,
     without --anew and --keep-seeds. Below it says which parameters decided how good the trials of the search were.
     """
-    from icd import results
-    from icd.results.importance import importance_of
-    from icd.results.tables import importance_lines, outcome_lines
-    from icd.search.study.sweep_index import find
-
-    found = _found("ablate", name, options, None if dry_run else results.ablate_sweep)
-    if found is None:
-        _foreseen("ablate", name, options, as_json=as_json)
-        return
-    ledger = find(options["root"], name)
-    importance = importance_of(ledger, ledger.records())
-    lines = [*outcome_lines(found), "", *importance_lines(importance)]
-    write({**asdict(found), "importance": importance}, lines, as_json=as_json)
-    if not dry_run:
-        _refuse_end(found, "ablation", options["root"])
+    _claim("ablate", name, options, dry_run=dry_run, as_json=as_json)
 
 
 @click.command(cls=Verb)

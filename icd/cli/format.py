@@ -49,19 +49,16 @@ def params_text(params: Mapping[str, Any], known: Sequence[str] = ()) -> str:
 
 def trial_lines(records: "Sequence[TrialRecord]", metrics: Sequence[str], *, whole: bool = False) -> list[str]:
     """Write trials as a table; ``whole`` with the state of each, its last value and the reason of its end."""
-    from icd.search.sweep_status import pairs_of, trial_row
+    from icd.search.sweep_status import pairs_of
 
     pairs, rows = pairs_of(records), list[list[object]]()
     known = list(dict.fromkeys(name for record in records for name in record.params))
     for record in records:
-        row = trial_row(record, metrics)
-        values = [row["values"].get(metric) for metric in metrics]
+        values = [*record.values, *[None] * len(metrics)][: len(metrics)]
         ranked = [record.rank, *map(record.members.get, pairs)] if pairs else []
-        end = [row["epochs"], row["seconds"], configuration(record, known=known)]
-        if whole:
-            rows.append([record.number, record.state, *values, *ranked, row["last"], *end, record.reason])
-        else:
-            rows.append([record.number, *values, *ranked, *end])
+        state, last, reason = ([record.state], [record.last], [record.reason]) if whole else ([], [], [])
+        end = [record.epochs, record.attributes.get("seconds"), configuration(record, known=known)]
+        rows.append([record.number, *state, *values, *ranked, *last, *end, *reason])
     named = [*metrics, *(["rank", *pairs] if pairs else [])]
     headers = ["trial", *(["state", *named, "last"] if whole else named), "epochs", "seconds", "configuration"]
     return columns([*headers, "reason"] if whole else headers, rows, left=["state", "configuration", "reason"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from icd.cli.format import audit_lines, count_text, state_text, status_lines, trial_lines, trial_text, write
-from icd.cli.options import JSON, NAME, ROOT, SUBMIT, Verb, waits
+from icd.cli.options import JSON, NAME, READ, ROOT, SUBMIT, Verb, waits
 from icd.errors import StateError, UsageError
 from icd.text import cell_text, columns
 
@@ -27,9 +27,7 @@ _STATES = ("running", "interrupted", "complete", "pruned", "failed", "duplicate"
 
 @click.command(cls=Verb)
 @click.argument("name", required=False)
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def status(name: str | None, as_json: bool, root: Path) -> None:
     """Say how every sweep stands, or one sweep in full: counts, budget, best trials, what pruning did, dead terms."""
     from icd.results.pruning import audit_sweep
@@ -128,9 +126,7 @@ def _all(found: "list[SweepStatus]", root: Path, *, as_json: bool) -> None:
 @click.command(cls=Verb)
 @NAME
 @click.argument("trial", type=click.IntRange(min=0))
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def show(name: str, trial: int, as_json: bool, root: Path) -> None:
     """Show trial TRIAL of sweep NAME whole: what it tried, its curve, how it ended, and its configuration.
 
@@ -234,9 +230,7 @@ def _names(line: str, trial: int) -> bool:
 )
 @click.option("--label", default="", help="Call it so in tables.  [default: what is set]")
 @waits(10.0, "Wait at most so many seconds for the sweep's driver to take it.")
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def try_trial(
     name: str, overrides: tuple[str, ...], base: int | None, label: str, seconds: float, as_json: bool, root: Path
 ) -> None:

@@ -179,6 +179,7 @@ SUBMIT = click.option(
     metavar="URL",
     help="Do it as a job on the cluster of this Ray dashboard.",
 )
+READ = together(JSON, ROOT, SUBMIT)  # of a verb that looks at a sweep
 _DETACH = click.option("--detach", is_flag=True, help="With --submit: print the job's id, and do not follow it.")
 DRIVE = together(SET, DRIVER, CACHE, JSON, WHERE, SUBMIT, _DETACH)  # of a verb that trains trials
 

@@ -1,15 +1,10 @@
 """``icd compare | report | ui | export``: what sweeps found, side by side, on pages, and as files."""
 
-import http.client
 import importlib.util
-import json
 import logging
 import signal
 import sys
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 import webbrowser
 from contextlib import ExitStack
 from itertools import combinations, takewhile
@@ -20,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import write
-from icd.cli.options import DATA_ROOT, JSON, NAME, OUTPUT, ROOT, SUBMIT, Verb
+from icd.cli.options import DATA_ROOT, NAME, OUTPUT, READ, ROOT, Verb
 from icd.cli.signals import handled
 from icd.errors import SetupError, StateError, UsageError
 from icd.text import columns
@@ -39,9 +34,7 @@ _PORT = click.IntRange(1, 65535)
 @click.option(
     "--pairs", is_flag=True, help="Put the winner of the first sweep, over several pairs, beside the best of each pair."
 )
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def compare(names: tuple[str, ...], pairs: bool, as_json: bool, root: Path) -> None:
     """Put the sweeps NAMES side by side: what differs, what was found, and whether values may be compared.
 
@@ -92,9 +85,7 @@ def _pairs(root: Path, name: str, others: tuple[str, ...], *, as_json: bool) -> 
 @click.command(cls=Verb)
 @NAME
 @click.option("-o", "--output", type=OUTPUT, help="Write this HTML file.  [default: report.html in the sweep's folder]")
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def report(name: str, output: Path | None, as_json: bool, root: Path) -> None:
     """Write the report of sweep NAME, however it stands: one HTML file that needs nothing else.
 
@@ -166,28 +157,21 @@ def _leaderboard(base: str, name: str, uid: str, sync: str) -> str:
 
     Raises:
         StateError: If the server does not know the sweep yet.
-        SetupError: If it does not answer.
+        SetupError: If it does not answer, or is no MLflow.
     """
-    from icd.search.tracking.mlflow_client import uid_filter
+    from icd.search.tracking.mlflow_client import advice, connect, own_experiment
     from icd.search.tracking.mlflow_pages import leaderboard_url, without_password
 
-    query = urllib.parse.urlencode({"filter": uid_filter(uid), "max_results": 1})
     shown = without_password(base)
     try:
-        with urllib.request.urlopen(
-            f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?{query}", timeout=30
-        ) as answer:
-            experiments = {**json.load(answer)}.get("experiments", ())
-        found = [str(experiment["experiment_id"]) for experiment in experiments]
-    except urllib.error.HTTPError as error:
-        raise SetupError(f"{shown} answers {error.code}; open it in a browser that is logged in") from None
-    except (urllib.error.URLError, OSError) as error:
-        raise SetupError(f"{shown} does not answer: {error}") from None
-    except (ValueError, LookupError, TypeError, http.client.HTTPException):  # such as the page of a login
-        raise SetupError(f"{shown} does not answer as MLflow does; check MLFLOW_TRACKING_URI") from None
-    if not found:
+        found = own_experiment(connect(base), name, uid)
+    except Exception as error:  # of MLflow's client, whatever it is that answers
+        raise SetupError(
+            f"{shown} does not answer as MLflow does: {advice(error)}; check MLFLOW_TRACKING_URI"
+        ) from error
+    if found is None:
         raise StateError(f"MLflow has no experiment of sweep {name!r} yet; send it with '{sync}'")
-    return leaderboard_url(shown, found[0])
+    return leaderboard_url(shown, found.experiment_id)
 
 
 @click.command(cls=Verb)
@@ -219,9 +203,7 @@ def _leaderboard(base: str, name: str, uid: str, sync: str) -> str:
 @click.option("--alias", help="Give the registered version this alias; goes with --register.  [default: best]")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @DATA_ROOT
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def export(
     name: str, output: Path, formats: tuple[Any, ...], register: str | None, as_json: bool, **options: Any
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.cli.format import concordance_text, params_text, status_lines, write
-from icd.cli.options import DRIVE, FILE, JSON, NAME, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
+from icd.cli.options import DRIVE, FILE, JSON, NAME, READ, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
 from icd.errors import SetupError, TrialsFailedError
 from icd.text import columns, runs_wait, size_text
 
@@ -135,9 +135,7 @@ def stop(name: str, now: bool, root: Path) -> None:
 @click.command(cls=Verb)
 @NAME
 @waits(60.0, "Wait at most so many seconds.")
-@JSON
-@ROOT
-@SUBMIT
+@READ
 def sync(name: str, seconds: float, as_json: bool, root: Path) -> None:
     """Send MLflow what it has not been told of sweep NAME, after it was away."""
     from icd import search

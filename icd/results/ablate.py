@@ -5,7 +5,7 @@ Nothing is looked up on test images: arms train on the training images and are m
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from icd.config.sweep import SweepConfig
 from icd.config.trial import TrialConfig
@@ -33,7 +33,7 @@ def ablations(config: TrialConfig) -> dict[str, TrialConfig]:
     if method.cluster_weight and method.has_cluster_term:
         if method.ce_weight or method.base_weight:  # else nothing would be left
             changed["cluster weight 0"] = replace(method, cluster_weight=0.0)
-        usual = _default(CellDistillation, "cluster_temperature")
+        usual = CellDistillation().cluster_temperature
         changed[f"cluster temperature {usual:g}"] = replace(method, cluster_temperature=usual)
         changed["the authors' scale weights"] = replace(method, cluster_scale_weights=None)
     if method.base_weight:
@@ -50,9 +50,9 @@ def _of_base_term(method: CellDistillation) -> dict[str, CellDistillation]:
     changed: dict[str, CellDistillation] = {}
     if method.base_scale_weights is not None:
         changed["all cells alike in the base loss"] = replace(method, base_scale_weights=None)
-    loss = method.base_loss
+    loss, as_usual = method.base_loss, type(method.base_loss)()
     for field in fields(loss):  # type: ignore[arg-type]
-        usual = _default(type(loss), field.name)
+        usual = getattr(as_usual, field.name)
         kind = annotations(type(loss))[field.name]
         if type(usual) in (int, float) and float in (kind, *get_args(kind)):
             changed[f"{field.name} {usual:g}"] = replace(method, base_loss=replace(loss, **{field.name: usual}))  # type: ignore[type-var]
@@ -143,7 +143,3 @@ def _without(method: CellDistillation, scale: int) -> CellDistillation:
         cluster_scale_weights=None if usual else left(method.cluster_scale_weights),
         base_scale_weights=left(method.base_scale_weights),
     )
-
-
-def _default(cls: type, name: str) -> Any:
-    return next(field.default for field in fields(cls) if field.name == name)

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +82,14 @@ def benchmark_seeds(found: Sequence[Entry], root: Path, asked: int | None = None
     Raises:
         StateError: If the table was begun with another number.
     """
-    used = {int(entry.sweep.template.get("seed", 0)) for entry in found}
-    for entry in found:
-        ledger = begun(root, entry)
-        plan = None if ledger is None else benchmark_plan(ledger)
-        if plan is not None:
-            count = len(plan.seeds)
-            if asked not in (None, count):
-                raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
-            return plan.seeds
-        used |= set() if ledger is None else planned_seeds(ledger)
+    ledgers = [ledger for entry in found if (ledger := begun(root, entry))]
+    plan = next(filter(None, map(benchmark_plan, ledgers)), None)
+    if plan is not None:
+        count = len(plan.seeds)
+        if asked not in (None, count):
+            raise StateError(f"the table was begun with {count} seeds; take --seeds {count}, or another name")
+        return plan.seeds
+    used = {int(entry.sweep.template.get("seed", 0)) for entry in found}.union(*map(planned_seeds, ledgers))
     return seeds_beside(used, asked or SEEDS, "\n".join(entry.sweep.digest() for entry in found))
 
 
@@ -143,7 +140,17 @@ def run_benchmark(
     """
     found = entries(document)
     shared, name = benchmark_seeds(found, settings.root, seeds), ""
-    listed = partial(_listed, shared, failed_runs, judging)
+
+    def listed(ledger: Ledger, sweep: SweepConfig) -> Plan:
+        if (plan := benchmark_plan(ledger)) is not None:
+            return plan
+        searched = Searched.of(ledger, sweep)
+        first = searched.ordered[0]
+        arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
+        ledger.note_study(**{JUDGING: judging})
+        more: Any = {"first": len(shared), "adaptive": False, "failed_runs": failed_runs}
+        return begin_plan(ledger, Plan(stage="confirm", arms=(arm,), seeds=shared, **more), anew=True)
+
     try:
         for place, entry in enumerate(found, start=1):
             name, row = entry.sweep.name, f"row {place} of {len(found)}"
@@ -174,24 +181,6 @@ def _failed_too_often(entry: Entry, root: Path) -> bool:
     plan = benchmark_plan(ledger)
     runs = [] if plan is None else plan.records(ledger.records("confirm"))
     return failed_too_often(ledger.records(), most) or failed_too_often(runs, most)
-
-
-def _listed(
-    seeds: tuple[int, ...],
-    failed_runs: FailedRuns,
-    judging: Mapping[str, Any] | None,
-    ledger: Ledger,
-    sweep: SweepConfig,
-) -> Plan:
-    plan = benchmark_plan(ledger)
-    if plan is not None:
-        return plan
-    searched = Searched.of(ledger, sweep)
-    first = searched.ordered[0]
-    arm = planned_arm(f"trial {first.number}", "finalist", searched.configs(first), found=first)
-    plan = Plan(stage="confirm", arms=(arm,), seeds=seeds, first=len(seeds), adaptive=False, failed_runs=failed_runs)
-    ledger.note_study(**{JUDGING: judging})
-    return begin_plan(ledger, plan, anew=True)
 
 
 def _names(columns: Sequence[str]) -> list[str]:

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import yaml
 
+from icd.config.document import full_form
 from icd.config.space import fixed_part
 from icd.config.trial import differences
 from icd.errors import StateError, UsageError, did_you_mean
 from icd.results.benchmark import JUDGING, Entry, begun, benchmark_plan, benchmark_seeds
 from icd.results.outcome import Arm, Comparison
 from icd.results.read_outcome import compared, shown_by
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.device_usage import device_hours
 from icd.search.sweep_status import status_of
 
@@ -71,11 +72,6 @@ class Table:
     def judged(self) -> int:
         """How many comparisons have a verdict: these are the family that shares alpha."""
         return sum(item.p is not None for item in self.comparisons)
-
-    @property
-    def known(self) -> int:
-        """How many runs have a value."""
-        return sum(cell.arm.n for cell in self.cells)
 
     @property
     def judging(self) -> dict[str, Any]:
@@ -157,7 +153,7 @@ def _cell(entry: Entry, root: Path) -> Cell:
         column=entry.column or "all",
         sweep=entry.sweep.name,
         arm=Arm(label=label, kind="finalist"),
-        reported=_reported(entry),
+        reported=reported(entry.sweep.template, entry.row),
     )
     ledger = begun(root, entry)
     if ledger is None:
@@ -172,34 +168,26 @@ def _cell(entry: Entry, root: Path) -> Cell:
         status = status_of(root, ledger.name)
         return replace(cell, finished=status.state == "finished" and status.best is None)
     found = shown_by(ledger, plan)
-    arm = replace(found.arms[0], label=label)
     confirmed = plan.records(ledger.records("confirm"))
     return replace(
         cell,
-        arm=arm,
+        arm=replace(found.arms[0], label=label),
         hours=hours + device_hours(confirmed, *held),
         test_evaluations=found.test_evaluations,
         test_images=int(ledger.attributes.get("test_images", 0)),
-        runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in arm.runs),
+        runs=tuple(f"{ledger.attributes['uid']}/{run.trial:04d}" for run in found.arms[0].runs),
         finished=found.finished,
     )
 
 
-def _reported(entry: Entry) -> float | None:
-    fixed = fixed_part(entry.sweep.template) or {}  # a network that is searched is not there
-    data, teacher, student = (_named(fixed.get(part)) for part in ("data", "teacher", "student"))
-    return reported(data, teacher, student, entry.row)
-
-
-def reported(data: str, teacher: str, student: str, row: str) -> float | None:
+def reported(template: Mapping[str, Any], row: str) -> float | None:
     """Give a paper's top-1 for a row of its table, from ``reported.yaml``; None where no paper has it."""
     papers = yaml.safe_load((files("icd.results") / "reported.yaml").read_text(encoding="utf-8"))
-    found = papers.get(data, {}).get(f"{teacher} > {student}", {}).get(row)
+    fixed = fixed_part(template) or {}  # a network that is searched is not there
+    data, teacher, student = (full_form(part, fixed.get(part)) or {} for part in ("data", "teacher", "student"))
+    pair = f"{teacher.get('arch')} > {student.get('arch')}"
+    found = papers.get(data.get("name"), {}).get(pair, {}).get(row)
     return None if found is None else float(found)
-
-
-def _named(value: Any) -> str:
-    return str(value.get("name") or value.get("arch", "")) if isinstance(value, Mapping) else str(value or "")
 
 
 def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) -> tuple[Comparison, ...]:
@@ -211,11 +199,12 @@ def _comparisons(cells: Sequence[Cell], baselines: Sequence[str], alpha: float) 
     found: list[Comparison] = []
     for column in columns:
         own = [cell for cell in cells if cell.column == column]
-        values = {(cell.row, ""): {("", seed): value for seed, value in cell.arm.by_seed.items()} for cell in own}
+        values = {(cell.row, ""): cell.arm.by_seed for cell in own}
         earlier = {row: baselines[:place] for place, row in enumerate(baselines)}
         pairs = [(cell.row, other) for cell in own for other in earlier.get(cell.row, baselines)]
-        shared: Any = {"images": own[0].test_images, "families": len(columns), "column": column}
-        found += compared(values, pairs, alpha=alpha, finished=all(cell.finished for cell in own), **shared)
+        shared: Any = {"images": own[0].test_images, "families": len(columns)}
+        judged = compared(values, pairs, alpha=alpha, finished=all(cell.finished for cell in own), **shared)
+        found += [replace(item, column=column) for item in judged]
     return tuple(found)
 
 

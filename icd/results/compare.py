@@ -1,19 +1,19 @@
 """Several sweeps beside each other: what differs in them, what they found, and whether that may be compared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icd.errors import StateError, UsageError
 from icd.results.outcome import Outcome
 from icd.results.read_outcome import outcome_of
-from icd.results.words import flat_text, flattened, measured, signed
+from icd.results.words import flat_text, flattened, measured, rendered, signed
 from icd.search.core.device_usage import device_hours
 from icd.search.core.records import TrialRecord, best
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import find, pasted, refuse_several_pairs
 from icd.search.sweep_status import counts_of, plain_sweep, records_of
-from icd.text import plural
 
 if TYPE_CHECKING:  # these bring torch
     from icd.config.trial import TrialConfig
@@ -21,14 +21,6 @@ if TYPE_CHECKING:  # these bring torch
 
 _APART = ("name", "budget", "resources")  # no part of what a trial is
 TRAINED = ("data", "teacher", "student", "pair", "pairs")  # what figures begin with
-# Of confirmations: what must be the same, or their means differ by it.
-_WAYS: Mapping[str, Callable[[Outcome], object]] = {
-    "what was trained on": lambda found: found.train_on,
-    "finalists": lambda found: sum(arm.kind == "finalist" for arm in found.arms),
-    "seeds": lambda found: found.planned_seeds,
-    "failed runs": lambda found: found.failed_runs,
-    "rounds": lambda found: found.round,
-}
 
 
 class _Side:
@@ -39,9 +31,14 @@ class _Side:
         self.records: Sequence[TrialRecord] = records_of(root, ledger)
         self.confirmation: Outcome | None = outcome_of(ledger, "confirm")
         self.complete = counts_of(self.records)["complete"]
+        found = self.confirmation
+        self.finalists = sum(arm.kind == "finalist" for arm in found.arms) if found else None
         first = self.sweep["objectives"][0]
         self.metric, self.goal = first["metric"], f"{first['direction']} {first['metric']}"
         self.best = best(self.records, maximize=first["direction"] == "maximize")
+        self.images, _, self.split = str(self.attributes.get("data_digest", "")).partition(":")
+        self.teachers = tuple(sorted(self.attributes.get("teachers", {}).values()))
+        self.test_digest = self.attributes.get("test_digest") or None
 
 
 def compare(root: Path, names: Sequence[str]) -> dict[str, Any]:
@@ -79,15 +76,15 @@ def _figures(side: _Side) -> dict[str, str]:
         "CPU-hours": f"{device_hours(side.records, 'cpus', cpus):.3g}",
         "GPU-hours": "" if gpus is None else f"{device_hours(side.records, 'gpus', gpus):.3g}",
         "created": str(side.attributes.get("created", "")),
-        **_confirmed(side.confirmation),
+        **_confirmed(side.confirmation, side.finalists),
     }
 
 
-def _confirmed(found: Outcome | None) -> dict[str, str]:
+def _confirmed(found: Outcome | None, finalists: int | None) -> dict[str, str]:
     """Write the winner's mean, what choosing it adds to that by luck, and a row for each baseline with the interval."""
     if found is None or found.winner is None:
         return {"confirmed": "no"}
-    arm, finalists = found.arm(found.winner), sum(arm.kind == "finalist" for arm in found.arms)
+    arm = found.arm(found.winner)
     spread = "" if arm.sd is None else f" ± {arm.sd:.2f}"
     mean = f"{arm.label}: {arm.mean:.2f}{spread} (n={arm.n})"
     rows = {"confirmed": mean if found.finished else f"not finished; {mean}"}
@@ -104,36 +101,12 @@ def _confirmed(found: Outcome | None) -> dict[str, str]:
 
 
 def _warnings(sides: Sequence[_Side]) -> list[str]:
-    digests = [str(side.attributes.get("data_digest", "")).partition(":") for side in sides]
-    found = []
-    if len({images for images, _, _ in digests}) > 1:
-        found.append("They were trained on different images: values cannot be compared.")
-    elif len(set(digests)) > 1:
-        found.append("Their training and validation images are split differently: small differences mean nothing.")
-    if len({side.goal for side in sides}) > 1:
-        told = "; ".join(f"{side.name}: {side.goal}" for side in sides)
-        found.append(f"Their objectives differ ({told}): best values cannot be compared.")
-    if len({tuple(sorted(side.attributes.get("teachers", {}).values())) for side in sides}) > 1:
-        found.append("Their teachers differ: a difference may be the teacher's.")
-    if len({digest for side in sides if (digest := side.attributes.get("test_digest"))}) > 1:
-        found.append("They were confirmed on different test images: means cannot be compared.")
-    begun = {side.name: side.confirmation for side in sides if side.confirmation is not None}
-    confirmed = [name for name, outcome in begun.items() if outcome.winner is not None and outcome.finished]
-    if begun and len(confirmed) < len(sides):
-        told = f"Only {', '.join(confirmed)} is" if confirmed else "None is fully"
-        found.append(f"{told} confirmed: compare a mean over fresh seeds with another one only.")
-    if len(begun) > 1:
-        found.append("Between sweeps nothing is tested: a difference of their confirmed means may be luck.")
-    ways = [name for name, of in _WAYS.items() if len(set(map(of, begun.values()))) > 1]
-    if ways:
-        found.append(f"They were confirmed in different ways ({', '.join(ways)}).")
-    if len({side.complete for side in sides}) > 1 and all(side.complete for side in sides):
-        told = ", ".join(f"{side.name} {plural(side.complete, 'trial')}" for side in sides)
-        found.append(f"The best of more trials is better by chance alone ({told}, one seed each).")
-    if several := ", ".join(side.name for side in sides if "pairs" in side.sweep):
-        told = "is the mean of several pairs; 'icd compare --pairs' compares pair by pair"
-        found.append(f"The best value of {several} {told}.")
-    return found
+    def differ(name: str) -> bool:
+        """Whether an attribute, or one of confirmations, is not the same in all sweeps that have it."""
+        known = {attrgetter(name)(side) for side in sides if side.confirmation or "." not in name}
+        return len(known - {None}) > 1
+
+    return [line for line in rendered("warnings.txt.j2", sides=sides, differ=differ).splitlines() if line]
 
 
 def compare_pairs(root: Path, name: str, others: Sequence[str]) -> dict[str, Any]:

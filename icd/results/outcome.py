@@ -5,20 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icd.results.over_pairs import OverPairs
-from icd.results.words import signed
+from icd.results.words import rendered, signed
 from icd.search.core.records import Stage
 
 FailedRuns = Literal["left-out", "chance-level"]
 WHOLE = "whole"  # label of the configuration that an ablation takes apart
 # ``open``: runs are left, and nothing is judged before they ended. ``not judged``: too few runs have a value.
 Verdict = Literal["better", "worse", "no difference shown", "not judged", "open"]
-_WORDS: dict[Verdict, str] = {
-    "better": "{} is better than {}",
-    "worse": "{} is worse than {}",
-    "no difference shown": "no difference between {} and {} was shown",
-    "not judged": "{} was not compared with {}",
-    "open": "{} against {} is not decided yet",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,14 +178,7 @@ class Outcome:
     @property
     def headline(self) -> str:
         """One sentence: how the winner of a confirmation compares with the baselines; empty without one."""
-        said = list[str]()
-        for verdict, words in _WORDS.items():
-            against = [item.against for item in self.of(self.winner) if item.verdict == verdict]
-            if against:
-                listed = " and ".join([", ".join(against[:-1]), against[-1]][len(against) < 2 :])
-                said.append(words.format("it" if said else self.winner, listed))
-        text = "; ".join(said)
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
+        return " ".join(rendered("headline.txt.j2", found=self).split())
 
     @property
     def whole(self) -> Arm:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from icd.config.sweep import Objective
-from icd.errors import StateError
+from icd.errors import StateError, UsageError
 from icd.results.outcome import FailedRuns, PlannedArm
 from icd.results.stats import futile
 from icd.search.core.records import Stage, TrialRecord
@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # these bring torch, and a plan is also read by verbs that on
 _FIRST_SEED, _BLOCK = 101, 990  # searches use small ones
 SEED_BLOCKS = 1_000_000
 
-# Values by arm and teacher-student pair, and by pair and seed.
-Measured = Mapping[tuple[str, str], Mapping[tuple[str, int], float]]
+Measured = Mapping[tuple[str, str], Mapping[int, float]]  # by arm and teacher-student pair, and by seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +67,8 @@ class Plan:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every finalist with every baseline."""
-        finalists, baselines = (
-            [arm.label for arm in self.arms if arm.kind == kind] for kind in ("finalist", "baseline")
-        )
-        return [*itertools.product(finalists, baselines)]
+        arms = self.arms
+        return [(a.label, b.label) for a in arms for b in arms if (a.kind, b.kind) == ("finalist", "baseline")]
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -124,20 +121,20 @@ class Plan:
         return self._ended(self.listed(records), records)
 
     def values(self, records: Sequence[TrialRecord]) -> Measured:
-        """Give what was measured, by arm and teacher-student pair, and by pair and seed.
+        """Give what was measured, by arm and teacher-student pair, and by seed.
 
         A run that broke has no value. One that diverged has none either, or chance level, as the plan says.
         """
-        found: dict[tuple[str, str], dict[tuple[str, int], float]]
+        found: dict[tuple[str, str], dict[int, float]]
         found = {(arm.label, name): {} for arm in self.arms for name in self.members}
         for record in self.records(records):
             label, seed = _run_of(record)
             chance = record.attributes.get("chance") if record.state == "pruned" else None
             for name in self.members:
                 if record.state == "complete":
-                    found[label, name][name, seed] = record.members[name] if name else record.values[0]
+                    found[label, name][seed] = record.members[name] if name else record.values[0]
                 elif self.failed_runs == "chance-level" and chance is not None:
-                    found[label, name][name, seed] = float(chance)
+                    found[label, name][seed] = float(chance)
         return found
 
     def _ended(self, runs: Sequence[tuple[PlannedArm, int]], records: Sequence[TrialRecord]) -> bool:
@@ -184,7 +181,7 @@ def over_members(values: Measured) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, list[float]]] = {}
     for (label, _), own in values.items():
         by_seed = found.setdefault(label, {})
-        for (_, seed), value in own.items():
+        for seed, value in own.items():
             by_seed.setdefault(seed, []).append(value)
     return {label: {seed: statistics.fmean(each) for seed, each in own.items()} for label, own in found.items()}
 
@@ -195,15 +192,26 @@ def stored_plans(ledger: Ledger, stage: Stage) -> list[Plan]:
 
 
 def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
-    """Store a plan, or give the stored one if it is the same.
+    """Store a plan, or give the stored one if it is the same; see ``next_plan``."""
+    begun, plans = next_plan(ledger, wanted, anew=anew, keep_seeds=keep_seeds), stored_plans(ledger, wanted.stage)
+    if begun.round > len(plans):
+        ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
+    return begun
 
-    With ``anew`` another round is begun, on seeds of its own; with ``keep_seeds`` on the seeds of the last one, taking
-    over the runs that it needs again.
+
+def next_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: bool = False) -> Plan:
+    """Give the plan that a stage goes on with: the last one, which must be the same, or another round.
+
+    With ``anew`` another round has seeds of its own; with ``keep_seeds`` those of the last one, and the runs of all
+    rounds that it needs again.
 
     Raises:
+        UsageError: If both are asked for.
         StateError: If another plan was begun, with what differs.
     """
     plans = stored_plans(ledger, wanted.stage)
+    if anew and keep_seeds:
+        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
     if plans and not (anew or keep_seeds):
         if changed := changes(plans[-1], wanted):
             raise StateError(
@@ -211,18 +219,12 @@ def begin_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: 
                 "begin another with the runs that are there, --anew on seeds of its own: " + "; ".join(changed)
             )
         return plans[-1]
-    begun = replace(with_runs(ledger, wanted) if keep_seeds else wanted, round=len(plans) + 1)
-    ledger.note_study(**{f"{wanted.stage}/plans": [plan.to_data() for plan in (*plans, begun)]})
-    return begun
-
-
-def with_runs(ledger: Ledger, wanted: Plan) -> Plan:
-    """Give a plan the seeds of the last one of its stage, and the runs of all rounds that it needs again."""
-    plans = stored_plans(ledger, wanted.stage)
-    before = plans[-1].seeds if plans else ()
-    seeds = tuple(dict.fromkeys((*before, *wanted.seeds)))[: len(wanted.seeds)]
-    wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
-    return replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
+    if keep_seeds:
+        before = plans[-1].seeds if plans else ()
+        seeds = tuple(dict.fromkeys((*before, *wanted.seeds)))[: len(wanted.seeds)]
+        wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
+        wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
+    return replace(wanted, round=len(plans) + 1)
 
 
 def changes(begun: Plan, wanted: Plan) -> list[str]:

@@ -42,8 +42,7 @@ def audit_sweep(sweep: Mapping[str, Any], records: Sequence[TrialRecord]) -> Pru
     would_stop = [record for record in complete if record.control and record.would_stop_at is not None]
     good_ones = sum(finals[record.number] >= best_quarter[-1] for record in would_stop)
     # Diverged trials are told as pruned too, but pruning did not stop them.
-    kinds = {record.number: record.attributes.get("exit_reason", "pruned") for record in records}
-    pruned = [record for record in records if record.state == "pruned" and kinds[record.number] == "pruned"]
+    pruned = [r for r in records if r.state == "pruned" and r.attributes.get("exit_reason", "pruned") == "pruned"]
     planned = sum(max(record.epochs, record.attributes.get("planned_epochs", epochs)) for record in pruned)
     saved = planned - sum(record.epochs for record in pruned)
     places = rungs(pruner["min_epochs"], pruner["reduction"], epochs) if compares else []

@@ -11,7 +11,7 @@ from icd.results.outcome import Arm, Comparison, Outcome, PlannedArm, Run, Verdi
 from icd.results.over_pairs import over_pairs
 from icd.results.plan import Measured, Plan, over_members, stored_plans
 from icd.results.stats import Estimate, compare, expected_maximum, rounding, simplest_within_one_se
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.ranks import ranks_by_arm
 from icd.search.core.records import Stage, TrialRecord
 from icd.search.study.ledger import Ledger
@@ -53,6 +53,7 @@ def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> O
     records = plan.records(everything)
     finished, values, said = plan.finished(records), plan.values(records), _said(ledger, plan)
     images = int(ledger.attributes.get("test_images", 0)) if plan.measure_on == "test" else 0
+    evaluations = sum(epoch > 0 for run in everything for epoch in run.curve)  # at 0 stands a chance level
     ranks = ranks_of_arms(plan.members, values)
     arms = tuple(
         _arm(
@@ -67,24 +68,19 @@ def _outcome(ledger: Ledger, plan: Plan, everything: Sequence[TrialRecord]) -> O
     )
     found = Outcome(
         sweep=ledger.name,
-        stage=plan.stage,
-        round=plan.round,
         metric=plan.objective.metric,
-        train_on=plan.train_on,
         planned_seeds=len(plan.seeds),
-        alpha=plan.alpha,
-        failed_runs=plan.failed_runs,
         arms=arms,
         comparisons=compared(
             values, plan.pairs, plan.members, alpha=plan.alpha, finished=finished, images=images, said=said
         ),
-        test_evaluations=sum(map(_evaluations, everything)) if plan.measure_on == "test" else 0,
+        test_evaluations=evaluations if plan.measure_on == "test" else 0,
         seconds=sum(float(record.attributes.get("seconds", 0.0)) for record in records),
         finished=finished,
         faults=sum(record.state == "failed" for record in records),
         pairs=tuple(name for name in plan.members if name),
-        raced=plan.raced,
         reused=len(plan.reused),
+        **{name: getattr(plan, name) for name in ("stage", "round", "train_on", "alpha", "failed_runs", "raced")},
     )
     if plan.stage == "ablate":
         return _with_simplest(found, plan, values)
@@ -106,12 +102,11 @@ def compared(
     families: int = 1,
     images: int = 0,
     said: Mapping[str, float] | None = None,
-    column: str = "",
 ) -> tuple[Comparison, ...]:
     """Compare arms with others; one family of ``families`` that share alpha, judged once nothing is left to run.
 
     ``pairs`` are labels of arms, ``members`` the teacher-student pairs over which their means are compared, ``images``
-    how many were measured, ``said`` what the search measured for them. ``column`` names the pair in a benchmark.
+    how many were measured, ``said`` what the search measured for them.
     """
     means = over_members(values)
     shared: Any = {"families": families, "floor": rounding(images)}
@@ -123,7 +118,6 @@ def compared(
         item = Comparison(
             arm=one,
             against=other,
-            column=column,
             seeds=min(len(means[one]), len(means[other])),
             difference=_difference(means[one], means[other]),
             search_gain=said[one] - said[other] if {one, other} <= said.keys() else None,
@@ -182,17 +176,12 @@ def _arm(arm: PlannedArm, own: Sequence[TrialRecord], values: Measured, members:
     )
 
 
-def _evaluations(record: TrialRecord) -> int:
-    """Count a run's evaluations; one that diverged before its first has chance level at epoch 0, which is none."""
-    return sum(epoch > 0 for epoch in record.curve)
-
-
 def ranks_of_arms(members: Collection[str], values: Measured) -> dict[str, tuple[float, float]]:
     """Give each arm's mean and worst rank over several pairs, by its means over the seeds that all have.
 
     An arm without any run is not ranked, and holds the others up no longer; nothing is where no seed is shared.
     """
-    own = {cell: {block[1]: value for block, value in runs.items()} for cell, runs in values.items() if runs}
+    own = {cell: runs for cell, runs in values.items() if runs}
     shared = set.intersection(*map(set, own.values())) if own else set()
     if len(members) < 2 or not shared:
         return {}

@@ -12,10 +12,10 @@ from typing import Any
 from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
-from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
+from icd.errors import Interrupted, StateError, TrialsFailedError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
-from icd.results.plan import Plan, begin_plan, stored_plans, with_runs
+from icd.results.plan import Plan, begin_plan, next_plan, stored_plans
 from icd.results.read_outcome import outcome_of, shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
@@ -61,7 +61,6 @@ def run_plan(
         Interrupted: If a signal stopped it; the same call without ``anew`` and ``keep_seeds`` goes on.
     """
     another = {"anew": anew, "keep_seeds": keep_seeds}
-    _refuse_both(another)
     if race is not None:
         _run_race(name, settings, race, overrides, **another)
         asked["race"] = race
@@ -75,11 +74,6 @@ def run_plan(
     train_listed(stage, name, settings, listed, overrides)
     ledger = find(settings.root, name)
     return shown_by(ledger, stored_plans(ledger, stage)[-1])
-
-
-def _refuse_both(another: Mapping[str, bool]) -> None:
-    if all(another.values()):
-        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
 
 
 def _wanted(stage: Stage, ledger: Ledger, sweep: SweepConfig, root: Path, asked: Mapping[str, Any]) -> Plan:
@@ -111,18 +105,11 @@ def _run_race(name: str, settings: Settings, count: int, overrides: Sequence[str
 
 
 def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Plan:
-    """Make the plan that ``run_plan`` would begin if that were asked, without a race; nothing is run or written.
-
-    Raises:
-        UsageError: If both ``anew`` and ``keep_seeds`` are asked.
-        StateError: If there is no such sweep, or no trial to plan with.
-    """
-    ledger, another = find(root, name), {key: bool(asked.get(key)) for key in ("anew", "keep_seeds")}
-    _refuse_both(another)
-    taken = inspect.signature(_MAKERS[stage]).parameters.keys() - {"race", "root"}
-    said = {key: value for key, value in asked.items() if key in taken}
-    plan = _wanted(stage, ledger, stored_sweep(ledger), root, said)
-    return with_runs(ledger, plan) if another["keep_seeds"] else plan
+    """Make the plan that ``run_plan`` would begin if that were asked, without a race; nothing is run or written."""
+    ledger = find(root, name)
+    taken = asked.keys() & inspect.signature(_MAKERS[stage]).parameters.keys() - {"race", "root"}
+    wanted = _wanted(stage, ledger, stored_sweep(ledger), root, {key: asked[key] for key in taken})
+    return next_plan(ledger, wanted, anew=bool(asked.get("anew")), keep_seeds=bool(asked.get("keep_seeds")))
 
 
 def _said(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from scipy.special import chdtr, fdtrc, log_ndtr, stdtr, stdtrit
 Floats = NDArray[np.floating[Any]]
 Values = Mapping[Any, Mapping[Any, float]]  # by cell and block, both hashable
 Pairs = Sequence[tuple[Any, Any]]  # of cells
+Joint = tuple[int, bytes]  # how many differences there are, and how they are correlated
 
 POWER = 0.8  # at which a difference is called detectable
 _GUARD = 0.025  # level of the variance test, for each cell of a pair
@@ -164,15 +165,15 @@ class _Model:
         places = [*self.own, *[None] * (len(self.coefficients) - len(self.own))]
         return np.array([float(cell == pair[0]) - float(cell == pair[1]) for cell in places])
 
-    def joint(self, pairs: Pairs) -> "_Largest":
+    def joint(self, pairs: Pairs) -> Joint:
         """Describe how differences are correlated, those whose cells have a value."""
         rows = np.array([self.row(pair) for pair in pairs if {*pair} <= self.own.keys()])
         if len(rows) < 2:
-            return _Largest(1, np.empty(0))
+            return 1, b""
         covariance = rows @ self.inverse @ rows.T
         scale = np.sqrt(np.clip(np.diag(covariance), 1e-12, None))
         correlation = np.round(covariance / np.outer(scale, scale), 6)
-        return _largest(len(rows), correlation.tobytes())
+        return len(rows), correlation.tobytes()
 
 
 def _fit(model: _Model, pair: tuple[Any, Any]) -> Fit | None:
@@ -224,11 +225,12 @@ def _varies_more(model: _Model, cell: Hashable) -> bool:
     return bool(fdtrc(own_df, other_df, ratio) < _GUARD)
 
 
-def _estimate(joint: "_Largest", fit: Fit | None, alpha: float, families: int) -> Estimate | None:
+def _estimate(joint: Joint, fit: Fit | None, alpha: float, families: int) -> Estimate | None:
     if fit is None:
         return None
     t = abs(fit.difference) / fit.se
-    p = joint.chance(t, fit.df) if fit.pooled else joint.count * 2 * float(stdtr(fit.df, -t))
+    is_joint = fit.pooled and joint[0] > 1
+    p = _chance(joint, t, fit.df) if is_joint else joint[0] * 2 * float(stdtr(fit.df, -t))
     critical = _critical(joint, fit.pooled, fit.df, alpha / families)
     return Estimate(
         **vars(fit),
@@ -239,47 +241,42 @@ def _estimate(joint: "_Largest", fit: Fit | None, alpha: float, families: int) -
     )
 
 
-def _critical(joint: "_Largest", pooled: bool, df: float, alpha: float) -> float:
+def _critical(joint: Joint, pooled: bool, df: float, alpha: float) -> float:
     """Give the value that any |t| exceeds with chance alpha."""
-    if pooled and joint.count > 1:
+    if pooled and joint[0] > 1:
         return _root(joint, df, alpha)
-    return -float(stdtrit(df, alpha / 2 / joint.count))
+    return -float(stdtrit(df, alpha / 2 / joint[0]))
 
 
-@dataclass(frozen=True, eq=False)
-class _Largest:
-    """The largest |t| of some differences whose estimates share one standard deviation.
+def _chance(joint: Joint, t: float, df: float) -> float:
+    """Chance that any |t| of some differences is as large, whose estimates share one standard deviation.
 
     With `M` the largest |z| of correlated normals and `s` the standard deviation, `P(M / s >= t)` is the mean over `M`
-    of `P(chi2 <= df (M / t)^2)`. `M` is drawn by a fixed scrambled Sobol sequence (Owen, Journal of Complexity 14,
-    1998): the same differences always give the same answer.
+    of `P(chi2 <= df (M / t)^2)`.
     """
-
-    count: int
-    draws: Floats
-
-    def chance(self, t: float, df: float) -> float:
-        """Chance that any |t| is as large."""
-        if self.count == 1:
-            return 2 * float(stdtr(df, -t))
-        return float(np.mean(chdtr(df, df * (self.draws / t) ** 2))) if t else 1.0
+    return float(np.mean(chdtr(df, df * (_largest(*joint) / t) ** 2))) if t else 1.0
 
 
 @cache
-def _largest(count: int, correlation: bytes) -> _Largest:
+def _largest(count: int, correlation: bytes) -> Floats:
+    """Draw the largest |z| by a fixed scrambled Sobol sequence: the same differences always give the same answer.
+
+    Owen, Journal of Complexity 14, 1998.
+    """
     from scipy.stats import qmc
 
     values, vectors = np.linalg.eigh(np.frombuffer(correlation).reshape(count, count))
     root = vectors[:, values > 1e-6] * np.sqrt(values[values > 1e-6])
     normals = qmc.MultivariateNormalQMC(np.zeros(root.shape[1]), rng=np.random.default_rng(0)).random(_DRAWS)
-    return _Largest(count, np.abs(normals @ root.T).max(axis=1))
+    largest: Floats = np.abs(normals @ root.T).max(axis=1)
+    return largest
 
 
 @cache
-def _root(largest: _Largest, df: float, alpha: float) -> float:
+def _root(joint: Joint, df: float, alpha: float) -> float:
     low, high = 0.0, 1.0
-    while largest.chance(high, df) > alpha:
+    while _chance(joint, high, df) > alpha:
         low, high = high, 2 * high
     while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if largest.chance(middle, df) > alpha else (low, middle)
+        low, high = (middle, high) if _chance(joint, middle, df) > alpha else (low, middle)
     return high

@@ -1,9 +1,15 @@
-"""A sweep's space and its fixed part in plain words, from the plain data that the study holds."""
+"""Numbers and plain data in words, and texts from the templates in this folder: reports, cards, tables, statements."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from icd.text import cell_text
+from icd.search.core.records import TrialRecord
+from icd.text import cell_text, plural, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _UNITS = {"top1": "%", "top5": "%", "ece": "%", "seconds": "s"}
 _FINEST = 6  # decimals
@@ -16,8 +22,10 @@ def measured(metric: str, value: float) -> str:
     return f"{digits} {unit}".strip()
 
 
-def signed(value: float) -> str:
+def signed(value: float | None) -> str:
     """Write a difference in points with its sign; one that is not 0 has as many decimals as show that."""
+    if value is None:
+        return "-"
     digits = next((digits for digits in range(2, _FINEST + 1) if round(value, digits)), 2)
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
@@ -49,3 +57,38 @@ def flat_text(value: Any, digits: int = 6) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(flat_text(item, digits) for item in value)}]"
     return f"{value:.{digits}g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def label_of(record: TrialRecord) -> str:
+    """Name a trial in a few words: its number, and its baseline or its choices."""
+    choices = [value for value in record.params.values() if isinstance(value, str)]
+    words = record.baseline or " ".join(choices[:3])
+    return f"trial {record.number} {words}".strip()
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Write a template's text; in one for HTML every value is escaped.
+
+    Of the values ``filters`` holds filters beside ``shown``, ``plural``, ``signed`` and ``p_text``.
+    """
+    environment = _environment(is_html=".html." in template)
+    environment.filters |= values.pop("filters", {})
+    return environment.get_template(template).render(values)
+
+
+@cache
+def _environment(*, is_html: bool) -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("icd.results") / "templates"
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=is_html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="{##",  # LaTeX has {#
+    )
+    environment.filters |= {"shown": shown, "plural": plural, "signed": signed, "p_text": p_text}
+    return environment

@@ -2,10 +2,13 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from icd.results.exports.registry import Version, register
+from icd.results.exports.export import Exported
+from icd.results.exports.registry import register
 from icd.search.tracking.mlflow_client import connect
 from tests.tracking import ended, send
 
@@ -15,14 +18,11 @@ UID = "0123456789abcdef"
 def registered(root: Path, number: int) -> str:
     file = root / "sweeps" / "s" / f"{number}.bin"
     file.write_bytes(b"weights")
-    made = register(
-        f"sqlite:///{root}/mlflow.db",
-        file.parent,
-        "s",
-        UID,
-        number,
-        Version(model="m", alias="best", files=[file], tags={}, description=""),
+    ledger: Any = SimpleNamespace(name="s", attributes={"uid": UID})
+    written = Exported(
+        trial=number, confirmed=False, config=file, weights=file, provenance={"status": ""}, files=[file]
     )
+    made = register(root, ledger, written, "m", "best")
     return str(connect(f"sqlite:///{root}/mlflow.db").get_model_version_by_alias("m", "best").source) + made.run_id[:0]
 
 

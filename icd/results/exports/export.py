@@ -21,9 +21,8 @@ from icd.results.exports.run import (
 from icd.results.exports.staging import check_free, staged
 from icd.results.exports.winner import choose
 from icd.search import root_of
-from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_files import fetch_trials
-from icd.search.study.sweep_index import find, sweep_folder, tracking_uri
+from icd.search.study.sweep_index import find
 
 if TYPE_CHECKING:
     from icd.results.exports.programs import Format
@@ -120,22 +119,13 @@ def export(
     check_free(target, force=force)
     if ledger.ranked:
         return _write(read_pairs(ledger, winner, folder), target, formats, folder, data)
-    model, alias = name if register is True else register, alias or "best"
-    if model:
-        from icd.results.exports.registry import check
+    if register:
+        from icd.results.exports import registry
 
-        check(tracking_uri(folder), model, alias)
+        model, alias = name if register is True else register, alias or "best"
+        registry.check(folder, model, alias)
     made = _write({"": read_run(ledger, winner, folder)}, target, formats, folder, data)
-    return replace(made, registered=_register(made, ledger, folder, model, alias)) if model else made
-
-
-def _register(made: Exported, ledger: Ledger, root: Path, model: str, alias: str) -> "Registered":
-    from icd.results.exports.registry import Version, register
-
-    tags = made.provenance
-    version = Version(model=model, alias=alias, files=made.files, tags=tags, description=tags["status"])
-    uid, folder = str(ledger.attributes.get("uid", "")), sweep_folder(root, ledger.name)
-    return register(tracking_uri(root), folder, ledger.name, uid, made.trial, version)
+    return replace(made, registered=registry.register(folder, ledger, made, model, alias)) if register else made
 
 
 def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:

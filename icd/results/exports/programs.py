@@ -140,7 +140,12 @@ def write_programs(
             torch.export.save(program, path)
             with torch.no_grad():
                 said_BK = torch.export.load(path).module()(images_BCHW)
-        differences[FILES[name]] = _compared(name, said_BK, expected_BK)
+        difference = float((said_BK.double() - expected_BK.double()).abs().max())
+        if not difference <= TOLERANCE:
+            raise CheckpointError(
+                f"{FILES[name]}: logits must agree with the student's to {TOLERANCE:g}, but differ by {difference:.3g}"
+            )
+        differences[FILES[name]] = difference
     return differences
 
 
@@ -162,14 +167,3 @@ def _onnx(program: Any, path: Path, images_BCHW: Tensor, facts: Mapping[str, str
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (said_BK,) = session.run(["logits"], {"images": images_BCHW.numpy()})
     return torch.from_numpy(said_BK)
-
-
-def _compared(name: Format, said_BK: Tensor, expected_BK: Tensor) -> float:
-    if said_BK.shape != expected_BK.shape:
-        raise CheckpointError(f"{FILES[name]}: logits must be {[*expected_BK.shape]}, but got {[*said_BK.shape]}")
-    difference = float((said_BK.double() - expected_BK.double()).abs().max())
-    if not difference <= TOLERANCE:
-        raise CheckpointError(
-            f"{FILES[name]}: logits must agree with the student's to {TOLERANCE:g}, but differ by {difference:.3g}"
-        )
-    return difference

@@ -12,7 +12,7 @@ from icd import __version__
 from icd.config.yaml import yaml_text
 from icd.errors import CheckpointError
 from icd.results.exports.winner import Winner
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.attempts import trial_folder
 from icd.search.study.ledger import Ledger
 from icd.search.study.sweep_index import sweep_folder
@@ -122,16 +122,10 @@ def _provenance(ledger: Ledger, winner: Winner, config: "TrialConfig") -> dict[s
 
 def text_of(run: ExportRun, weights: str) -> str:
     """Write the configuration file; numbers and origin stand in its comments."""
-    header = f"# Trial {run.provenance['trial']} of sweep {run.provenance['study']}; weights in {weights}."
-    parts = [header, *(f"# {name}: {value}" for name, value in run.provenance.items())]
-    parts.append(yaml_text(run.config.to_data()).rstrip())
-    if run.fingerprint is not None:
-        parts.append(
-            "# Losses of the first steps: 'icd train' compares its own with them; no part of the configuration."
-        )
-        noted = {"fingerprint": dict(run.fingerprint)}
-        parts.append(yaml_text(noted, default_flow_style=None, width=116).rstrip())
-    return "\n".join(parts) + "\n"
+    noted = {} if run.fingerprint is None else {"fingerprint": dict(run.fingerprint)}
+    fingerprint = yaml_text(noted, default_flow_style=None, width=116).rstrip() if noted else ""
+    config = yaml_text(run.config.to_data()).rstrip()
+    return rendered("best.yaml.j2", run=run, weights=weights, config=config, fingerprint=fingerprint)
 
 
 def weights_of(run: ExportRun) -> bytes:

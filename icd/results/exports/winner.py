@@ -74,8 +74,7 @@ def choose(
     way_out = "add --unconfirmed to export what the search found, with one seed on validation images"
     if simplest:
         way_out = f"replace --simplest by --trial {trial} --unconfirmed, with one seed on validation images"
-    confirmation = _confirmed(ledger, root, way_out)
-    arm = _finalist(confirmation, trial, root, way_out)
+    confirmation, arm = _finalist(ledger, trial, root, way_out)
     record, values = _lowest(ledger, confirmation, arm)
     return Winner(record=record, label=arm.label, values=values, confirmation=confirmation, searched=searched)
 
@@ -84,15 +83,6 @@ def _lowest(ledger: Ledger, found: Outcome, arm: Arm) -> tuple[TrialRecord, dict
     """Give the run of an arm with the lowest seed, and what it measured."""
     run = min(arm.runs, key=lambda run: run.seed)
     return ledger.record(run.trial), {found.metric: run.value}
-
-
-def _confirmed(ledger: Ledger, root: Path, way_out: str) -> Outcome:
-    found, confirm = outcome_of(ledger, "confirm"), pasted(root, "confirm", ledger.name)
-    if found is None:
-        raise StateError(f"no trial of sweep {ledger.name!r} is confirmed; run '{confirm}', or {way_out}")
-    if not found.finished:
-        raise StateError(f"the confirmation of {ledger.name!r} is not finished; go on with '{confirm}', or {way_out}")
-    return found
 
 
 def _ablated(ledger: Ledger, root: Path) -> Outcome:
@@ -104,18 +94,22 @@ def _ablated(ledger: Ledger, root: Path) -> Outcome:
     return found
 
 
-def _finalist(confirmation: Outcome, trial: int | None, root: Path, way_out: str) -> Arm:
-    name, arms = confirmation.sweep, confirmation.arms
-    finalists = {arm.trial: arm for arm in arms if arm.kind == "finalist" and arm.runs}
-    if not finalists or confirmation.winner is None:
-        see = pasted(root, "confirm", name)
-        raise StateError(f"no finalist of {name!r} has a complete confirmation run; see '{see}'")
+def _finalist(ledger: Ledger, trial: int | None, root: Path, way_out: str) -> tuple[Outcome, Arm]:
+    """Give the finished confirmation, and of it the winner or the finalist that is a trial of the search."""
+    found, name, confirm = outcome_of(ledger, "confirm"), ledger.name, pasted(root, "confirm", ledger.name)
+    if found is None:
+        raise StateError(f"no trial of sweep {name!r} is confirmed; run '{confirm}', or {way_out}")
+    if not found.finished:
+        raise StateError(f"the confirmation of {name!r} is not finished; go on with '{confirm}', or {way_out}")
+    finalists = {arm.trial: arm for arm in found.arms if arm.kind == "finalist" and arm.runs}
+    if not finalists or found.winner is None:
+        raise StateError(f"no finalist of {name!r} has a complete confirmation run; see '{confirm}'")
     if trial is None:
-        return confirmation.arm(confirmation.winner)
+        return found, found.arm(found.winner)
     if trial not in finalists:
         known = ", ".join(map(str, finalists))
         raise StateError(f"trial {trial} of {name!r} is not confirmed; finalists are {known}, or {way_out}")
-    return finalists[trial]
+    return found, finalists[trial]
 
 
 def _searched(

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,9 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from icd.config.names import shown_params
-from icd.results.outcome import Outcome
-from icd.results.report.charts import Series, differences_chart, lines_chart, slice_chart
-from icd.results.report.gather import Facts, label_of
-from icd.results.words import flat_text, measured
+from icd.results.report.charts import Series, lines_chart, slice_chart
+from icd.results.report.gather import Facts
+from icd.results.words import flat_text, label_of, measured
 from icd.search.core.records import TrialRecord
 from icd.text import plural
 from icd.worker.gram_file import Grams
@@ -33,16 +33,6 @@ class Figure(NamedTuple):
     svg: Markup = Markup("")
     text: str = ""
     pictures: Sequence[tuple[str, str, str]] = ()  # data URI, alternative text, caption
-
-
-def differences(found: Outcome, unit: str) -> Figure:
-    """Draw each difference with its interval and a dot for each seed."""
-    words = (
-        f"A dot is one seed, the mark the difference, the line its interval; all intervals hold the truth together in "
-        f"{100 - 100 * found.alpha:.10g}%. A filled diamond is a shown difference: its interval leaves out 0, the "
-        "dashed line."
-    )
-    return Figure("Differences", differences_chart(found, unit), words)
 
 
 def learning_curves(facts: Facts) -> list[Figure]:
@@ -74,16 +64,17 @@ def _history(facts: Facts) -> list[Figure]:
     done = sorted(facts.complete, key=lambda record: record.number)
     if len(done) < _FEWEST_SLICED or any(record.rank is not None for record in done):
         return []
-    choose, best, steps = (max if facts.maximize else min), done[0].values[0], []
-    for record in done:
-        best = choose(best, record.values[0])
-        steps.append((float(record.number), best))
-    points = [(float(record.number), record.values[0]) for record in done]
+    numbers, values = [float(record.number) for record in done], [record.values[0] for record in done]
+    best = [*accumulate(values, max if facts.maximize else min)]
+    last = numbers[best.index(best[-1])]
     series = [
-        Series(name="one trial", points=points, role="dots"),
-        Series(name=f"best so far: {measured(facts.metrics[0], best)}", points=steps, role="0"),
+        Series(name="one trial", points=[*zip(numbers, values, strict=True)], role="dots"),
+        Series(
+            name=f"best so far: {measured(facts.metrics[0], best[-1])}",
+            points=[*zip(numbers, best, strict=True)],
+            role="0",
+        ),
     ]
-    last = next(number for number, value in steps if value == best)
     label = f"Best so far over the trials; last gain at trial {last:.0f}"
     words = f"A dot is one complete trial; the line is the best so far. The last gain came with trial {last:.0f}."
     return [Figure("History", lines_chart(series, "trial", facts.metrics[0], label), words)]

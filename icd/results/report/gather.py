@@ -1,6 +1,5 @@
 """What a report is made from: a study, and what the folders of its trials hold. Imports neither torch nor MLflow."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from icd.results.outcome import Outcome
 from icd.results.pruning import PruningAudit, audit_sweep
 from icd.results.read_outcome import outcome_of
 from icd.search.core.attempts import trial_folder
-from icd.search.core.records import TrialRecord, best, in_order
+from icd.search.core.records import TrialRecord, in_order
 from icd.search.study.sweep_files import fetch_trials
 from icd.search.study.sweep_index import find, pasted, sweep_folder, tracking_uri
-from icd.search.sweep_status import ENDED_BY_ITSELF, driver_of, plain_sweep, records_of
+from icd.search.sweep_status import driver_of, plain_sweep, records_of, used_budget
 from icd.search.tracking.mlflow_pages import without_password
 from icd.worker.gram_file import GRAMS_NAME, Grams, read_grams
 from icd.worker.trial_metrics import stored_rows
@@ -28,11 +27,10 @@ class Facts:
 
     name: str
     sweep: Mapping[str, Any]  # its configuration as plain data
-    document: Mapping[str, Any]  # what its file said
     attributes: Mapping[str, Any]  # the study's own: versions, digests, when it was created
-    state: str
+    driver: str | None  # who drives it now
     records: Sequence[TrialRecord]
-    best: TrialRecord | None
+    used: Mapping[str, float | None]  # of its budget
     curves: Mapping[int, Sequence[Mapping[str, float]]]  # rows of metrics.jsonl of the best trial and best baseline
     grams: tuple[int, Grams] | None  # of the best trial that has them, with its number
     importance: Importance
@@ -70,6 +68,11 @@ class Facts:
         """Complete trials, best first by the first objective."""
         return in_order(self.records, maximize=self.maximize)
 
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best complete trial."""
+        return next(iter(self.complete), None)
+
 
 def gather(root: Path, name: str) -> Facts:
     """Read a sweep.
@@ -80,19 +83,18 @@ def gather(root: Path, name: str) -> Facts:
     ledger, folder = find(root, name), sweep_folder(root, name)
     fetch_trials(root, ledger)
     sweep, attributes, records = plain_sweep(ledger), ledger.attributes, records_of(root, ledger)
-    maximize = sweep["objectives"][0]["direction"] == "maximize"
-    complete = in_order(records, maximize=maximize)
+    complete = in_order(records, maximize=sweep["objectives"][0]["direction"] == "maximize")
     shown = [*complete[:1], *[record for record in complete[1:] if record.baseline][:1]]
+    found = ((record.number, read_grams(trial_folder(folder, record.number) / GRAMS_NAME)) for record in complete)
     return Facts(
         name=name,
         sweep=sweep,
-        document=json.loads(attributes["document"]),
         attributes=attributes,
-        state=_state(root, name, attributes, records),
+        driver=driver_of(root, name),
         records=records,
-        best=best(records, maximize=maximize),
+        used=used_budget(ledger, records),
         curves={record.number: stored_rows(trial_folder(folder, record.number)) for record in shown},
-        grams=_grams(folder, complete),
+        grams=next(((number, grams) for number, grams in found if grams is not None and grams.teacher), None),
         importance=importance_of(ledger, records),
         audit=audit_sweep(sweep, records),
         confirmation=outcome_of(ledger, "confirm"),
@@ -107,29 +109,3 @@ def _leaderboard(root: Path, name: str) -> str:
     if not uri.startswith(("http://", "https://")):
         return pasted(root, "ui", name)
     return f"{without_password(uri).rstrip('/')}/#/experiments?searchFilter={quote(name)}"
-
-
-def label_of(record: TrialRecord) -> str:
-    """Name a trial in a few words: its number, and its baseline or its choices."""
-    choices = [value for value in record.params.values() if isinstance(value, str)]
-    words = record.baseline or " ".join(choices[:3])
-    return f"trial {record.number} {words}".strip()
-
-
-def _state(root: Path, name: str, attributes: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
-    """Say how a sweep stands; a driver that is about to leave has noted why already."""
-    why = str(attributes.get("stopped_by", ""))
-    if why in ENDED_BY_ITSELF and not any(record.unfinished for record in records):
-        ends = {"budget": "its budget is used", "exhausted": "the space has nothing new"}
-        return f"finished: {ends.get(why, 'more trials are expected to gain less than budget.min_gain')}"
-    if why:
-        return f"stopped ({why}); it can be resumed"
-    return "running" if driver_of(root, name) else "its driver ended without saying why; it can be resumed"
-
-
-def _grams(folder: Path, complete: Sequence[TrialRecord]) -> tuple[int, Grams] | None:
-    for record in complete:
-        grams = read_grams(trial_folder(folder, record.number) / GRAMS_NAME)
-        if grams is not None and grams.teacher:
-            return record.number, grams
-    return None

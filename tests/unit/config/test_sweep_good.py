@@ -19,7 +19,7 @@ from icd.config.space import Stored, nodes_below, trial_document
 from icd.config.sweep import METRICS, Budget, Objective, PrunerConfig, Resources, SamplerConfig
 from icd.config.walk import corners, dimensions, points, size
 from icd.config.yaml import apply_overrides, read_yaml
-from icd.results.report.rows import best_trials
+from icd.results.tables import best_trials
 from icd.search.core.records import TrialRecord
 from icd.search.suggest import params_of
 from icd.search.suggest.flat_row import FlatRow

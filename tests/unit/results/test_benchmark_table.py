@@ -182,7 +182,7 @@ def test_runs_that_are_known_are_judged_otherwise_only_where_that_is_said(
     ],
 )
 def test_reported(data: str, teacher: str, student: str, row: str, value: float | None) -> None:
-    assert reported(data, teacher, student, row) == value
+    assert reported({"data": data, "teacher": teacher, "student": student}, row) == value
 
 
 def test_reported_numbers_stand_beside_their_pair(root: Path) -> None:

@@ -21,7 +21,7 @@ from icd.data.warps import RandomResizedCrop, RotateFlip
 from icd.results.exports.programs import Sample
 from icd.results.exports.run import ExportRun, card_of
 from icd.results.exports.winner import NOT_CONFIRMED, Winner
-from icd.results.templating import rendered
+from icd.results.words import rendered
 from icd.search.core.records import TrialRecord
 from tests.confirmed import confirmation
 

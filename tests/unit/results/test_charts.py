@@ -7,15 +7,7 @@ from dataclasses import replace
 import pytest
 from markupsafe import Markup
 
-from icd.results.report.charts import (
-    WIDTH,
-    Scale,
-    Series,
-    differences_chart,
-    element,
-    lines_chart,
-    slice_chart,
-)
+from icd.results.report.charts import WIDTH, Scale, Series, differences_chart, lines_chart, slice_chart
 from tests.reports import confirmation
 
 
@@ -104,7 +96,9 @@ def test_a_scale_of_equal_values_stands_in_the_middle() -> None:
 
 
 def test_text_and_attributes_are_escaped() -> None:
-    made = element("text", "<script>", class_='"><b', x=1.0)
-    assert "<script>" not in made
-    assert ET.fromstring(str(made)).attrib["class"] == '"><b'
-    assert ET.fromstring(str(made)).text == "<script>"
+    evil = '"><script>'
+    svg = str(lines_chart([Series(name=evil, points=[(1, 5.0), (2, 6.0)], role="0")], evil, evil, evil))
+    assert "<script>" not in svg
+    root = ET.fromstring(svg)
+    assert root.attrib["aria-label"] == evil
+    assert [item.text for item in root.iter("text")].count(evil) == 3

@@ -13,7 +13,6 @@ from icd.cli.main import main
 from icd.results.outcome import Arm, Comparison, Outcome, Run, Verdict
 from icd.results.plan import stored_plans
 from icd.results.read_outcome import compared, outcome_of, statement_of
-from icd.results.report.figures import differences
 from icd.results.run_plan import planned
 from icd.results.stats import expected_maximum
 from icd.results.tables import outcome_lines
@@ -228,7 +227,6 @@ def test_the_chance_of_a_false_difference_has_all_its_digits(alpha: float, said:
     assert f"one would be shown in {said} of such cases." in made(alpha=alpha).statement
     two = made(alpha=alpha, comparisons=(item, item))
     assert f"is {said}, and their intervals hold the truth together in {rest}." in two.statement
-    assert f"hold the truth together in {rest}." in differences(two, "points").text
 
 
 def test_what_else_is_said() -> None:

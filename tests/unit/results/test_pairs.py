@@ -153,7 +153,7 @@ def test_a_difference_is_judged_by_one_value_for_each_seed() -> None:
     """What a run reaches on its pairs is alike: as many values as runs, not as many as pairs and runs."""
     shifts = {"a": [1.0, -1.0, 0.5], "b": [0.0, 0.5, -1.5]}
     values = {
-        (arm, pair): {(pair, seed): 50.0 + width * shift for seed, shift in enumerate(own)}
+        (arm, pair): {seed: 50.0 + width * shift for seed, shift in enumerate(own)}
         for arm, own in shifts.items()
         for pair, width in ((SMALL, 1.0), (LARGE, 3.0))
     }
@@ -226,15 +226,15 @@ def test_an_arm_that_has_no_run_holds_up_no_ranks() -> None:
     arms = tuple(PlannedArm(label=label, kind="finalist", pairs={SMALL: config, LARGE: config}) for label in "abc")
     plan = Plan(stage="confirm", arms=arms, seeds=(1, 2))
     values = {
-        ("a", SMALL): {(SMALL, 1): 10.0, (SMALL, 2): 90.0},
-        ("b", SMALL): {(SMALL, 1): 20.0},
+        ("a", SMALL): {1: 10.0, 2: 90.0},
+        ("b", SMALL): {1: 20.0},
         ("c", SMALL): {},
-        ("a", LARGE): {(LARGE, 1): 10.0, (LARGE, 2): 90.0},
-        ("b", LARGE): {(LARGE, 1): 5.0},
+        ("a", LARGE): {1: 10.0, 2: 90.0},
+        ("b", LARGE): {1: 5.0},
         ("c", LARGE): {},
     }
     assert ranks_of_arms(plan.members, values) == {"a": (1.5, 2), "b": (1.5, 2)}
-    assert ranks_of_arms(plan.members, {("a", SMALL): {(SMALL, 1): 1.0}, ("b", SMALL): {(SMALL, 2): 1.0}}) == {}
+    assert ranks_of_arms(plan.members, {("a", SMALL): {1: 1.0}, ("b", SMALL): {2: 1.0}}) == {}
     assert ranks_of_arms(plan.members, {}) == {}
 
 

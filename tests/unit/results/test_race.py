@@ -131,5 +131,6 @@ def test_a_race_that_ends_early_is_no_race(
 
 
 def test_another_round_has_seeds_of_its_own_or_those_of_the_last(tmp_path: Path) -> None:
+    raced(tmp_path).close()
     with pytest.raises(UsageError, match="take --anew or --keep-seeds"):
         runner.run_plan("confirm", "tiny", Settings(root=tmp_path), anew=True, keep_seeds=True)

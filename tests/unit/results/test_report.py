@@ -81,7 +81,6 @@ def test_gathering_reads_study_and_folders(facts: Facts) -> None:
     assert set(facts.curves) == {facts.complete[0].number, 0}
     assert facts.grams is not None
     assert facts.grams[0] == facts.complete[0].number
-    assert facts.state.startswith("finished")
     assert facts.audit is not None
     assert facts.confirmation is None
     assert facts.ablation is None
@@ -97,6 +96,7 @@ def test_the_page_is_one_file_in_order(page: str) -> None:
     for address in outline.addresses:
         assert address.startswith(("data:", "#")), address
         assert not address.startswith("#") or address[1:] in outline.ids
+    assert "; finished: its budget is used. Written " in text
     assert "@import" not in text
     assert "url(" not in text
     assert len(text) < 500_000
@@ -108,7 +108,7 @@ def test_the_page_is_one_file_in_order(page: str) -> None:
 def test_every_word_is_escaped(facts: Facts) -> None:
     evil = '"><script>alert(1)</script>'
     records = [replace(record, reason=evil, baseline=evil, params={evil: evil}) for record in facts.records]
-    told = replace(facts, name=evil, records=records, best=records[0], state=evil)
+    told = replace(facts, name=evil, records=records)
     arms = confirmation()
     compared = (replace(arms.comparisons[0], arm=evil, against=evil),)
     told = replace(
@@ -140,6 +140,7 @@ def test_a_confirmation_comes_first_with_its_intervals_and_test_evaluations(fact
         "Trial 7 is better than KD; no difference between it and iCD-KD was shown. The confirmation is not finished"
     )
     assert found.statement in said
+    assert "all intervals hold the truth together in 95%." in said
     assert first.index("<svg") < first.index("<table") < first.index(found.statement)
     differences = table(first, "Differences")
     assert differences[0] == ["configuration", "difference", "interval", "verdict", "seeds"]
@@ -178,7 +179,7 @@ def test_of_many_trials_the_best_are_drawn_and_the_page_stays_small(facts: Facts
         )
         for number in range(1000)
     ]
-    text = page_of(replace(facts, records=many, best=many[0], importance=Importance(trials=0)))
+    text = page_of(replace(facts, records=many, importance=Importance(trials=0)))
     assert "val/top1 after each epoch of the best 30 of 1000 trials." in text
     assert len(text) < 2_000_000
 
