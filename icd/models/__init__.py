@@ -1,6 +1,6 @@
 """Teachers and students: the table ``MODELS``, a builder, and the size of a network's features.
 
-To add a network, write its class in the file of its family and add a row here; the contract tests take every row.
+To add a network, write what builds it in the file of its family and add a row here; the contract tests take every row.
 """
 
 from functools import partial
