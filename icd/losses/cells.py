@@ -186,15 +186,7 @@ def cluster_loss(
         temperature: tau.
         temperature_squared: Multiply by tau^2, as distillation losses usually do.
         gram: Which similarities are compared.
-
-    Raises:
-        ValueError: If scales, weights and cells do not fit together.
     """
-    if sum(scale * scale for scale in scales) != student_BPK.shape[1] or len(weights) != len(scales):
-        raise ValueError(
-            f"scales, weights and cells must fit together, but got scales {tuple(scales)}, {len(weights)} weights and "
-            f"{student_BPK.shape[1]} cells"
-        )
     student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
     factor = temperature**2 if temperature_squared else 1.0
     parts = [
