@@ -32,11 +32,11 @@ class ResidualBlock(NormedConvs):
     def __init__(self, *convolutions: nn.Conv2d, stride: int, shortcut: str) -> None:
         super().__init__(*convolutions)
         width_in, width_out = convolutions[0].in_channels, convolutions[-1].out_channels
-        self.num_convs, self.shortcut_name = len(convolutions), shortcut
-        self.add_module(shortcut, nn.Sequential())
+        fitted: list[nn.Module] = []
         if stride > 1 or width_in != width_out:
-            fitted = conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out)
-            self.get_submodule(shortcut).extend(fitted)
+            fitted = [conv(width_in, width_out, 1, stride=stride), nn.BatchNorm2d(width_out)]
+        self.add_module(shortcut, nn.Sequential(*fitted))
+        self.num_convs, self.shortcut_name = len(convolutions), shortcut
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         hidden = images_BCHW
