@@ -52,8 +52,8 @@ from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
 from icd.teacher.cache import TeacherCache, open_cache, plan_cache
 from icd.training.engine import DeviceEpochs
-from icd.training.epoch_inputs import EpochInputs
-from icd.training.loop import EagerEpochs, Execution
+from icd.training.epoch_inputs import EagerEpochs, EpochInputs
+from icd.training.loop import Execution
 from icd.training.step import TrainStep
 
 TRIAL_STEPS = 240 * 782

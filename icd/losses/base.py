@@ -12,27 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import Checked, NonNegative, Positive
-from icd.losses.rows import (
-    in_full_precision,
-    kl_and_gradient,
-    log_softened,
-    no_autocast,
-    others_and_margin,
-    pair_kl,
-    with_gradient,
-)
+from icd.losses.rows import kl_and_gradient, log_softened, others_and_margin, pair_kl, with_gradient
 
 
 class BaseLoss(Protocol):
     """How far a student's logits are from a teacher's, row by row.
 
     A base loss is a frozen value: its fields are the constants of its equation, and calling it is pure. The device
-    follows the inputs; half-precision logits are computed in float32; no gradient reaches the teacher.
+    follows the inputs. ``loss_of_cells`` calls it, with float32 logits at least and none of the teacher's gradients.
 
     A class may say ``per_batch = True``: its rows depend on each other. It is called with the cells of the whole batch,
     [B, P, K], and the labels [B], and gives one value for each cell of each image, [B, P]; what the images of a batch
-    share is given to each of them. It may say ``zero_at_equality = False`` where a student equal to its teacher is not
-    at the minimum.
+    share is given to each of them.
     """
 
     title: ClassVar[str]
@@ -49,9 +40,8 @@ class RowLoss(Checked):
 
     def __call__(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss of each row, shape [N]."""
-        student_NK = in_full_precision(student_NK)
-        with torch.no_grad(), no_autocast(student_NK):
-            value_N, gradient_NK = self.value_and_gradient(student_NK, in_full_precision(teacher_NK), labels_N)
+        with torch.no_grad():
+            value_N, gradient_NK = self.value_and_gradient(student_NK, teacher_NK, labels_N)
         return with_gradient(student_NK, value_N, gradient_NK)
 
     def value_and_gradient(self, student_NK: Tensor, teacher_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +118,6 @@ class NormalizedKD(RowLoss):
     """
 
     title: ClassVar[str] = "NKD, Yang et al., ICCV 2023"
-    zero_at_equality: ClassVar[bool] = False
 
     temperature: Positive = 1.0
     gamma: NonNegative = 1.5

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icd.fields import Checked, NonNegative, Positive
-from icd.losses.rows import in_full_precision, kl_and_gradient, no_autocast, with_gradient
+from icd.losses.rows import kl_and_gradient, with_gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,10 @@ class Correlations(Checked):
 
     def __call__(self, student_BPK: Tensor, teacher_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Return the loss of each cell, shape [B, P]; labels are not used."""
-        student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
-        with no_autocast(student_BPK):
-            q_BPK, p_BPK = (F.softmax(side / self.temperature, dim=2) for side in (student_BPK, teacher_BPK))
-            over_classes_BP = 1 - _correlation(q_BPK, p_BPK, dim=2)
-            over_batch_P = 1 - _correlation(q_BPK, p_BPK, dim=0).mean(dim=1)
-            return self.temperature**2 * (self.beta * over_classes_BP + self.gamma * over_batch_P)
+        q_BPK, p_BPK = (F.softmax(side / self.temperature, dim=2) for side in (student_BPK, teacher_BPK))
+        over_classes_BP = 1 - _correlation(q_BPK, p_BPK, dim=2)
+        over_batch_P = 1 - _correlation(q_BPK, p_BPK, dim=0).mean(dim=1)
+        return self.temperature**2 * (self.beta * over_classes_BP + self.gamma * over_batch_P)
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
@@ -87,25 +85,23 @@ class MultiLevel(Checked):
 
     def levels(self, student_BPK: Tensor, teacher_BPK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three levels before their shares: of rows [B, P], of classes [P] and of images [P]."""
-        student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
         batch, cells, num_classes = student_BPK.shape
         instance_BP = student_BPK.new_zeros(batch, cells)
         classes_P, images_P = student_BPK.new_zeros(cells), student_BPK.new_zeros(cells)
         sides = student_BPK, teacher_BPK
-        with no_autocast(student_BPK):
-            for temperature in (self.temperature, 3.0, 5.0, 2.0, 6.0):  # a temperature that is named twice counts twice
-                student_NK, teacher_NK = (side_BPK.flatten(0, 1) for side_BPK in sides)
-                with torch.no_grad():
-                    kl_N, slope_NK = kl_and_gradient(student_NK, teacher_NK, temperature)
-                instance_BP = instance_BP + with_gradient(student_NK, kl_N, slope_NK).reshape(batch, cells)
-                q_PBK, p_PBK = (F.softmax(side_BPK / temperature, dim=2).transpose(0, 1) for side_BPK in sides)
-                classes_P = classes_P + (q_PBK.mT @ q_PBK - p_PBK.mT @ p_PBK).square().sum(dim=(1, 2)) / num_classes
-                images_P = images_P + (q_PBK @ q_PBK.mT - p_PBK @ p_PBK.mT).square().sum(dim=(1, 2)) / batch
+        for temperature in (self.temperature, 3.0, 5.0, 2.0, 6.0):  # a temperature that is named twice counts twice
+            student_NK, teacher_NK = (side_BPK.flatten(0, 1) for side_BPK in sides)
+            with torch.no_grad():
+                kl_N, slope_NK = kl_and_gradient(student_NK, teacher_NK, temperature)
+            instance_BP = instance_BP + with_gradient(student_NK, kl_N, slope_NK).reshape(batch, cells)
+            q_PBK, p_PBK = (F.softmax(side_BPK / temperature, dim=2).transpose(0, 1) for side_BPK in sides)
+            classes_P = classes_P + (q_PBK.mT @ q_PBK - p_PBK.mT @ p_PBK).square().sum(dim=(1, 2)) / num_classes
+            images_P = images_P + (q_PBK @ q_PBK.mT - p_PBK @ p_PBK.mT).square().sum(dim=(1, 2)) / batch
         return instance_BP, classes_P, images_P
 
     def shares(self, teacher_BPK: Tensor) -> tuple[Tensor, Tensor]:
         """Return the share of images and of classes at or below their median, each [P]."""
-        p_BPK = F.softmax(in_full_precision(teacher_BPK.detach()), dim=2)
+        p_BPK = F.softmax(teacher_BPK, dim=2)
         return _at_most_median(p_BPK.amax(dim=2)), _at_most_median(p_BPK.sum(dim=0).mT)
 
 

@@ -61,21 +61,18 @@ def _pooling(
     The head is linear and every row of the matrices sums to 1, so averaging may come on either side of it. The head
     sees the cells themselves, or the grid they are cut from, or every place of a map that is smaller still.
     """
-    own_PS = torch.cat([_cells_of_map(height, width, scale, grid) for scale in scales])
-    choices: list[tuple[Tensor | None, Tensor | None]] = [(own_PS, None), (None, own_PS)]
-    if grid is not None and all(grid % scale == 0 for scale in scales):
+    cells = [
+        bins(height, width, scale)
+        if grid is None or grid % scale
+        else bins(grid, grid, scale) @ bins(height, width, grid)
+        for scale in scales
+    ]
+    choices: list[tuple[Tensor | None, Tensor | None]] = [(torch.cat(cells), None), (None, torch.cat(cells))]
+    if grid is not None and not any(grid % scale for scale in scales):
         choices.append((bins(height, width, grid), torch.cat([bins(grid, grid, scale) for scale in scales])))
-    before_QS, after_PQ = min(choices, key=lambda pair: height * width if pair[0] is None else len(pair[0]))
-    return (
-        None if before_QS is None else before_QS.to(dtype).to(device),
-        None if after_PQ is None else after_PQ.to(dtype).to(device),
-    )
-
-
-def _cells_of_map(height: int, width: int, scale: int, grid: int | None) -> Tensor:
-    if grid is not None and grid % scale == 0:
-        return bins(grid, grid, scale) @ bins(height, width, grid)
-    return bins(height, width, scale)
+    fewest = min(choices, key=lambda pair: height * width if pair[0] is None else len(pair[0]))
+    before_QS, after_PQ = (matrix if matrix is None else matrix.to(dtype).to(device) for matrix in fewest)
+    return before_QS, after_PQ
 
 
 def bins(height: int, width: int, scale: int) -> Tensor:
@@ -132,23 +129,22 @@ def scale_loss(
 def loss_of_cells(base_loss: BaseLoss, student_BPK: Tensor, teacher_BPK: Tensor, labels_B: Tensor) -> Tensor:
     """Call a base loss on all cells, as rows or, where it is ``per_batch``, as they are; gives [B, P].
 
-    It sees float32 at least, and is out of reach of automatic mixed precision.
+    It sees float32 at least, nothing of the teacher's gradients, and is out of reach of automatic mixed precision.
 
     Raises:
         ConfigError: If it gives anything but one value for each cell.
     """
     batch, cells, _ = student_BPK.shape
-    student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK)
-    wanted: tuple[int, ...]
-    with no_autocast(student_BPK):
-        if getattr(base_loss, "per_batch", False):
-            loss, wanted = base_loss(student_BPK, teacher_BPK, labels_B), (batch, cells)
-        else:
-            sides = student_BPK.flatten(0, 1), teacher_BPK.flatten(0, 1)
-            loss, wanted = base_loss(*sides, labels_B.repeat_interleave(cells)), (batch * cells,)
+    student, teacher = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
+    labels, wanted = labels_B, [batch, cells]
+    if not getattr(base_loss, "per_batch", False):
+        student, teacher, labels = student.flatten(0, 1), teacher.flatten(0, 1), labels_B.repeat_interleave(cells)
+        wanted = [batch * cells]
+    with no_autocast(student):
+        loss = base_loss(student, teacher, labels)
     shape = getattr(loss, "shape", None)
-    if shape != wanted:
-        rule, path = f"must give one value for each row, shape {list(wanted)}", f"base loss {type(base_loss).__name__}"
+    if shape is None or list(shape) != wanted:
+        rule, path = f"must give one value for each row, shape {wanted}", f"base loss {type(base_loss).__name__}"
         got = type(loss).__name__ if shape is None else list(shape)
         raise ConfigError(Problem(path=path, rule=rule, value=got))
     return loss.reshape(batch, cells)
@@ -190,15 +186,7 @@ def cluster_loss(
         temperature: tau.
         temperature_squared: Multiply by tau^2, as distillation losses usually do.
         gram: Which similarities are compared.
-
-    Raises:
-        ValueError: If scales, weights and cells do not fit together.
     """
-    if sum(scale * scale for scale in scales) != student_BPK.shape[1] or len(weights) != len(scales):
-        raise ValueError(
-            f"scales, weights and cells must fit together, but got scales {tuple(scales)}, {len(weights)} weights and "
-            f"{student_BPK.shape[1]} cells"
-        )
     student_BPK, teacher_BPK = in_full_precision(student_BPK), in_full_precision(teacher_BPK.detach())
     factor = temperature**2 if temperature_squared else 1.0
     parts = [
@@ -207,12 +195,13 @@ def cluster_loss(
         # A softmax over one number is 1 whatever the number.
         if weight != 0 and not (gram == "cells" and scale == 1)
     ]
-    if gram == "cells":
-        return _cells_divergence(student_BPK, teacher_BPK, parts, temperature)
-    total = student_BPK.new_zeros(())
-    for cells, weight in parts:
-        total = total + weight * _gram_divergence(student_BPK[:, cells], teacher_BPK[:, cells], temperature, gram)
-    return total
+    with no_autocast(student_BPK):
+        if gram == "cells":
+            return _cells_divergence(student_BPK, teacher_BPK, parts, temperature)
+        total = student_BPK.new_zeros(())
+        for cells, weight in parts:
+            total = total + weight * _gram_divergence(student_BPK[:, cells], teacher_BPK[:, cells], temperature, gram)
+        return total
 
 
 def _cells_divergence(
@@ -223,7 +212,7 @@ def _cells_divergence(
     With unit rows X, G = X X^T and D = dL/dG = w / (tau B) * (softmax(G / tau) - softmax(G^T / tau)):
     dL/dX = (D + D^T) X, and the part along X is removed when the length is divided out.
     """
-    with torch.no_grad(), no_autocast(student_BPK):
+    with torch.no_grad():
         value = student_BPK.new_zeros(())
         gradient_BPK = torch.zeros_like(student_BPK)
         for cells, weight in parts:
@@ -242,11 +231,10 @@ def _cells_divergence(
 
 
 def _gram_divergence(student_BMK: Tensor, teacher_BMK: Tensor, temperature: float, gram: Gram) -> Tensor:
-    with no_autocast(student_BMK):
-        log_student, log_teacher = (
-            F.log_softmax(_gram_rows(F.normalize(side_BMK, dim=2), gram) / temperature, dim=-1)
-            for side_BMK in (student_BMK, teacher_BMK)
-        )
+    log_student, log_teacher = (
+        F.log_softmax(_gram_rows(F.normalize(side_BMK, dim=2), gram) / temperature, dim=-1)
+        for side_BMK in (student_BMK, teacher_BMK)
+    )
     return (log_teacher.exp() * (log_teacher - log_student)).sum() / student_BMK.shape[0]
 
 

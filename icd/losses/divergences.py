@@ -33,7 +33,6 @@ class TransformedTeacher(RowLoss):
     """
 
     title: ClassVar[str] = "WTTM, Zheng and Yang, ICLR 2024"
-    zero_at_equality: ClassVar[bool] = False
 
     power: Positive = 0.1
     weighted: bool = True
@@ -69,7 +68,6 @@ class RefinedLogits(RowLoss):
     """
 
     title: ClassVar[str] = "RLD, Sun et al., ICCV 2025"
-    zero_at_equality: ClassVar[bool] = False
 
     temperature: Positive = 4.0
     target_temperature: Positive | None = None

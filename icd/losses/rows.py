@@ -111,6 +111,5 @@ def standardized(logits: Tensor) -> Tensor:
     their code's. Two classes have the same z-scores whatever their logits, so that there is nothing to learn.
     """
     logits = in_full_precision(logits)
-    with no_autocast(logits):
-        deviation = logits.std(dim=-1, keepdim=True)
-        return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + 1e-7)
+    deviation = logits.std(dim=-1, keepdim=True)
+    return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + 1e-7)

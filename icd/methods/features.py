@@ -1,4 +1,4 @@
-"""Methods that compare features: SP between images of a batch, CRD against a memory of all images."""
+"""Methods without cells: no teacher at all, SP between images of a batch, CRD against a memory of all images."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -13,6 +13,18 @@ from icd.losses.relational import similarity_loss
 from icd.methods.base import MethodSetup, NetworkOutputs, Step, WeightlessMethod, cross_entropy, teacher_of
 from icd.methods.contrasts import DeviceContrasts
 from icd.models.seeding import initial_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossEntropy(WeightlessMethod):
+    """Cross entropy alone, without a teacher: how teachers are made, and the baseline of every student."""
+
+    title: ClassVar[str] = "cross entropy, no teacher"
+    needs_teacher: ClassVar[bool] = False
+
+    def terms(self, student: NetworkOutputs, teacher: NetworkOutputs | None, step: Step) -> dict[str, Tensor]:
+        """Return the term ``ce``."""
+        return {"ce": cross_entropy(student, step)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

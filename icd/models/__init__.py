@@ -1,41 +1,37 @@
 """Teachers and students: the table ``MODELS``, a builder, and the size of a network's features.
 
-To add a network, write its class in the file of its family and add a row here; the contract tests take every row.
+To add a network, write what builds it in the file of its family and add a row here; the contract tests take every row.
 """
 
 from functools import partial
 
 from icd.errors import ConfigError, Problem, did_you_mean
-from icd.models import mobilenetv2, torchvision_nets, vgg
+from icd.models import mobilenetv2, resnet, shufflenet, torchvision_nets, vgg
 from icd.models.layers import halvings
-from icd.models.mobilenetv2 import MobileNetV2
 from icd.models.output import Network, Output, Stem
-from icd.models.resnet import Bottleneck, FourStageBlock, FourStageResNet, ResNet
 from icd.models.row import ModelRow
 from icd.models.seeding import initial_weights
-from icd.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from icd.models.timm_nets import timm_names, timm_row
-from icd.models.vgg import VGG
-from icd.models.wide_resnet import WideResNet
 from icd.registry import Registry, Source
 
 __all__ = ["MODELS", "ModelRow", "Network", "Output", "Stem", "build_model", "feature_size"]
 
 _THIN, _X4 = (16, 16, 32, 64), (32, 64, 128, 256)  # widths of CIFAR ResNets
+_FOUR_LAYERS = partial(resnet.build, head="linear", shortcut="shortcut")
 
 
 def _resnet(depth: int, widths: tuple[int, ...], summary: str) -> ModelRow:
-    build = partial(ResNet, blocks=((depth - 2) // 6,) * 3, widths=widths)
+    build = partial(resnet.build, widths=widths, blocks=((depth - 2) // 6,) * 3)
     return ModelRow(build, "resnet", halvings(widths[-1], 2), summary)
 
 
 def _wrn(depth: int, factor: int, summary: str) -> ModelRow:
-    build = partial(WideResNet, depth=depth, factor=factor)
+    build = partial(resnet.build_wide, depth=depth, factor=factor)
     return ModelRow(build, "wide_resnet", halvings(64 * factor, 2), summary)
 
 
 def _vgg(convs: tuple[int, int, int, int, int], summary: str) -> ModelRow:
-    return ModelRow(partial(VGG, convs=convs), "vgg", vgg.features, summary)
+    return ModelRow(partial(vgg.VGG, convs=convs), "vgg", vgg.features, summary)
 
 
 def _torchvision(name: str, channels: int, summary: str) -> ModelRow:
@@ -67,23 +63,27 @@ _ROWS = {
     "vgg16": _vgg((2, 2, 3, 3, 3), "VGG with batch norm, 13 convolutions, 14.77 M parameters"),
     "vgg19": _vgg((2, 2, 4, 4, 4), "VGG with batch norm, 16 convolutions, 20.09 M parameters"),
     "mobilenetv2": ModelRow(
-        MobileNetV2, "mobilenetv2", mobilenetv2.features, "half width, 0.81 M parameters", paper_name="MobileNetV2"
+        mobilenetv2.build,
+        "mobilenetv2",
+        mobilenetv2.features,
+        "half width, 0.81 M parameters",
+        paper_name="MobileNetV2",
     ),
     "shufflenetv1": ModelRow(
-        ShuffleNetV1, "shufflenetv1", halvings(960, 3), "3 groups, 0.95 M parameters", paper_name="ShuffleV1"
+        shufflenet.version_1, "shufflenetv1", halvings(960, 3), "3 groups, 0.95 M parameters", paper_name="ShuffleV1"
     ),
     "shufflenetv2": ModelRow(
-        ShuffleNetV2, "shufflenetv2", halvings(1024, 3), "width 1, 1.36 M parameters", paper_name="ShuffleV2"
+        shufflenet.version_2, "shufflenetv2", halvings(1024, 3), "width 1, 1.36 M parameters", paper_name="ShuffleV2"
     ),
     "resnet18": ModelRow(
-        partial(FourStageResNet, block=FourStageBlock, blocks=(2, 2, 2, 2), widths=(64, 64, 128, 256, 512)),
+        partial(_FOUR_LAYERS, blocks=(2, 2, 2, 2), widths=(64, 64, 128, 256, 512)),
         "four_stage_resnet",
         halvings(512, 3),
         "ImageNet widths for small images, basic blocks, 11.22 M parameters",
         paper_name="ResNet18",
     ),
     "resnet50": ModelRow(
-        partial(FourStageResNet, block=Bottleneck, blocks=(3, 4, 6, 3), widths=(64, 256, 512, 1024, 2048)),
+        partial(_FOUR_LAYERS, block=resnet.bottleneck, blocks=(3, 4, 6, 3), widths=(64, 256, 512, 1024, 2048)),
         "four_stage_resnet",
         halvings(2048, 3),
         "ImageNet widths for small images, bottlenecks, 23.71 M parameters",

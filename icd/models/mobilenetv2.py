@@ -47,31 +47,25 @@ class InvertedResidual(nn.Module):
         return images_BCHW + out if self.has_shortcut else out
 
 
-class MobileNetV2(SequentialNetwork):
-    """Stem, seven groups of inverted residuals, a last 1x1 convolution to 1280 channels, head ``classifier.0``.
+def build(num_classes: int, stem: Stem) -> SequentialNetwork:
+    """Build stem, seven groups of inverted residuals, a last 1x1 convolution to 1280 channels, head ``classifier.0``.
 
     The stem has stride 2 at any rate; a 2x2 max-pool follows that of ``conv7x7_s2``. ``features`` come after the last
     convolution and its ReLU; ``block``, which SP compares, is the 160-channel output of the last group.
     """
-
-    head_name = "classifier.0"
-    block_name = "blocks"
-
-    def __init__(self, num_classes: int, stem: Stem) -> None:
-        super().__init__()
-        self.conv1 = _activated(stem_conv(stem, STEM_WIDTH, stride=2))
-        if stem == "conv7x7_s2":
-            self.conv1.append(nn.MaxPool2d(2))
-        self.blocks = nn.Sequential()
-        width_in = STEM_WIDTH
-        for expansion, width, blocks, stride in GROUPS:
-            block = partial(InvertedResidual, expansion=expansion)
-            self.blocks.append(stacked(block, width_in, width, blocks, stride=stride))
-            width_in = width
-        self.conv2 = _activated(conv(width_in, LAST_WIDTH, 1))
-        self.classifier = nn.Sequential(nn.Linear(LAST_WIDTH, num_classes))
-        he_init(self)
-        small_normal_init(self.head)
+    entrance = _activated(stem_conv(stem, STEM_WIDTH, stride=2))
+    if stem == "conv7x7_s2":
+        entrance.append(nn.MaxPool2d(2))
+    groups, width_in = nn.Sequential(), STEM_WIDTH
+    for expansion, width, blocks, stride in GROUPS:
+        groups.append(stacked(partial(InvertedResidual, expansion=expansion), width_in, width, blocks, stride=stride))
+        width_in = width
+    children = {"conv1": entrance, "blocks": groups, "conv2": _activated(conv(width_in, LAST_WIDTH, 1))}
+    children["classifier"] = nn.Sequential(nn.Linear(LAST_WIDTH, num_classes))
+    network = SequentialNetwork(children, head="classifier.0", block="blocks")
+    he_init(network)
+    small_normal_init(network.head)
+    return network
 
 
 def _activated(convolution: nn.Conv2d) -> nn.Sequential:

@@ -1,6 +1,5 @@
 """Rows of ``MODELS``, and those of networks of which only a function is known: their features are measured."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -42,31 +41,25 @@ def measured_row(
 
     Args:
         name: What a file calls it.
-        build: Number of classes, and the stem where it takes two arguments -> the network.
+        build: Number of classes, and the stem where there are several -> the network.
         stems: First layers that it knows.
         summary: A line about it.
         pretrained: The same with published weights.
         family: Family of the network, by default its name.
     """
-    made = partial(_built, name, build)
+    made = partial(_built, name, build, len(stems) > 1)
     return ModelRow(
         build=made,
         family=family or name,
         features=partial(_measured, name, made),
         summary=summary,
         stems=stems,
-        build_pretrained=None if pretrained is None else partial(_built, name, pretrained),
+        build_pretrained=None if pretrained is None else partial(_built, name, pretrained, len(stems) > 1),
     )
 
 
-def _built(name: str, build: Callable[..., Any], num_classes: int, stem: Stem) -> Network:
-    required = [
-        parameter
-        for parameter in inspect.signature(build).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is parameter.empty
-    ]
-    network = build(num_classes, stem) if len(required) > 1 else build(num_classes)
+def _built(name: str, build: Callable[..., Any], takes_stem: bool, num_classes: int, stem: Stem) -> Network:
+    network = build(num_classes, stem) if takes_stem else build(num_classes)
     if not isinstance(network, Network):
         rule = f"network {name!r} must be an icd.models.Network, but its function gave {type(network).__name__}"
         raise ConfigError(Problem(rule=rule))

@@ -23,7 +23,7 @@ from icd.models.output import Network, Output
 from icd.models.row import ModelRow, measured_row
 from icd.models.seeding import initial_weights
 
-_SIZES = (64, 224, 256, 384)  # of the noise, beside the network's own size
+_SMALL = 64  # pixels of the noise, where a network takes other sizes than its own
 _TOLERANCE = 1e-4
 
 # Ways to read a map out of what a network gives before its pooling, tried in this order.
@@ -56,6 +56,7 @@ class TimmNetwork(Network):
         return classify(self.head, _READERS[self.reader](self.network, given))
 
 
+@cache  # and with the row what is measured of it
 def timm_row(name: str) -> ModelRow:
     """Make the row of a network of timm.
 
@@ -67,11 +68,7 @@ def timm_row(name: str) -> ModelRow:
     elsewhere = name.startswith(("hf-hub:", "local-dir:"))  # weights and settings that are not in timm itself
     if not elsewhere and not timm.is_model(name):
         raise KeyError(name)
-    return _row(name, published=elsewhere or bool(timm.is_model_pretrained(name)))
-
-
-@cache  # and with the row what is measured of it
-def _row(name: str, *, published: bool) -> ModelRow:
+    published = elsewhere or timm.is_model_pretrained(name)
     pretrained = partial(_build, name, pretrained=True) if published else None
     build, summary = partial(_build, name), f"{name} of timm"
     return measured_row(f"timm:{name}", build, ("own",), summary, pretrained=pretrained, family="timm")
@@ -145,7 +142,7 @@ def _reader_of(name: str) -> str:
         network: Any = _create(name, 3).eval()
         head = _classifier(network)
         nn.init.normal_(head.weight)  # a classifier of zeros would agree with anything
-        given, logits_BK = _first_pass(network, name)
+        given, logits_BK = _first_pass(network)
         for name_of_reader, read in _READERS.items():
             try:
                 map_BCHW = read(network, given)
@@ -158,14 +155,11 @@ def _reader_of(name: str) -> str:
     raise ConfigError(Problem(path="arch", rule=rule, hint="take another of its networks"))
 
 
-def _first_pass(network: Any, name: str) -> tuple[Any, Tensor]:
-    """Make a pass of noise in the first size that the network takes."""
-    own = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
-    for size in (_SIZES[0], own, *_SIZES[1:]):
-        images_BCHW = torch.randn(2, 3, size, size)
-        try:
-            return network.forward_features(images_BCHW), network(images_BCHW)
-        except (RuntimeError, AssertionError, ValueError):  # a size that it does not take
-            continue
-    rule = f"timm:{name} must take images of {', '.join(map(str, _SIZES))} pixels"
-    raise ConfigError(Problem(path="arch", rule=rule))
+def _first_pass(network: Any) -> tuple[Any, Tensor]:
+    """Make a pass of noise: of a small size, or of the network's own where it takes no other."""
+    images_BCHW = torch.randn(2, 3, _SMALL, _SMALL)
+    try:
+        return network.forward_features(images_BCHW), network(images_BCHW)
+    except (RuntimeError, AssertionError, ValueError):
+        images_BCHW = torch.randn(2, *network.pretrained_cfg["input_size"])
+        return network.forward_features(images_BCHW), network(images_BCHW)

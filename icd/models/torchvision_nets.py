@@ -24,36 +24,16 @@ from icd.models.output import Network, Output, Stem
 IMAGENET_CLASSES = 1000
 
 
-class TorchvisionResNet(SequentialNetwork):
-    """The modules of a torchvision ResNet under their own names, head ``fc``."""
-
-    def __init__(self, network: nn.Module, num_classes: int) -> None:
-        super().__init__()
-        for name, module in network.named_children():
-            if name != "avgpool":
-                self.add_module(name, module)
-        self.fc = _fitting_head(self.head, num_classes)
-
-
 class TorchvisionMobileNetV2(SequentialNetwork):
-    """The modules of torchvision's MobileNetV2 under their own names, head ``classifier.1``.
+    """Torchvision's MobileNetV2.
 
     ``block``, which SP compares, is the output of the last inverted residual, before the convolution to 1280
     channels, as in the half-width network.
     """
 
-    head_name = "classifier.1"
-
-    def __init__(self, network: nn.Module, num_classes: int) -> None:
-        super().__init__()
-        self.features = network.get_submodule("features")
-        # The identity stands where the dropout was, so that the head keeps its name.
-        head = network.get_submodule(self.head_name)
-        self.classifier = nn.Sequential(nn.Identity(), _fitting_head(head, num_classes))
-
     def forward(self, images_BCHW: Tensor) -> Output:
         block_BCHW = hidden = images_BCHW
-        for module in self.features.children():
+        for module in self.get_submodule("features").children():
             block_BCHW, hidden = hidden, module(hidden)
         return classify(self.head, hidden, block_BCHW)
 
@@ -70,8 +50,15 @@ def build(num_classes: int, stem: Stem, *, name: str, pretrained: bool = False) 
     network = get_model(name) if pretrained else get_model(name, num_classes=num_classes)
     if pretrained:
         network.load_state_dict(_published_weights(name, get_model_weights(name).DEFAULT))
-    kind = TorchvisionMobileNetV2 if name == "mobilenet_v2" else TorchvisionResNet
-    return kind(network, num_classes)
+    is_mobilenet = name == "mobilenet_v2"
+    head_name = "classifier.1" if is_mobilenet else "fc"
+    head = network.get_submodule(head_name)
+    if head.out_features != num_classes:
+        network.set_submodule(head_name, nn.Linear(head.in_features, num_classes))
+    if is_mobilenet:
+        network.classifier[0] = nn.Identity()  # where the dropout was, so that the head keeps its name
+    children = {child: module for child, module in network.named_children() if child != "avgpool"}
+    return (TorchvisionMobileNetV2 if is_mobilenet else SequentialNetwork)(children, head=head_name)
 
 
 def _published_weights(name: str, weights: Any) -> dict[str, Tensor]:
@@ -86,9 +73,3 @@ def _published_weights(name: str, weights: Any) -> dict[str, Tensor]:
             f"put {weights.url} there, or set pretrained to false"
         ) from error
     return state
-
-
-def _fitting_head(head: nn.Module, num_classes: int) -> nn.Linear:
-    """Keep the head, or replace it by a new one if it has another number of classes."""
-    assert isinstance(head, nn.Linear)
-    return head if head.out_features == num_classes else nn.Linear(head.in_features, num_classes)

@@ -26,24 +26,20 @@ class VGG(SequentialNetwork):
         convs: Convolutions in each of the five blocks.
     """
 
-    head_name = "classifier"
-
     def __init__(self, num_classes: int, stem: Stem, *, convs: tuple[int, int, int, int, int]) -> None:
-        super().__init__()
-        self.block0, self.block1, self.block2, self.block3, self.block4 = map(_block, (3, *WIDTHS), WIDTHS, convs)
-        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        blocks = enumerate(map(_block, (3, *WIDTHS), WIDTHS, convs))
+        children: dict[str, nn.Module] = {f"block{number}": block for number, block in blocks}
+        super().__init__({**children, "classifier": nn.Linear(WIDTHS[-1], num_classes)}, head="classifier")
         he_init(self)
         if stem == "conv3x3":
-            small_normal_init(self.classifier)
+            small_normal_init(self.head)
 
     def forward(self, images_BCHW: Tensor) -> Output:
-        hidden = F.max_pool2d(self.block0(images_BCHW), 2)
-        hidden = F.max_pool2d(self.block1(hidden), 2)
-        hidden = F.max_pool2d(self.block2(hidden), 2)
-        hidden = self.block3(hidden)
-        if images_BCHW.shape[2] == FOUR_POOLINGS_HEIGHT:
-            hidden = F.max_pool2d(hidden, 2)
-        return classify(self.classifier, self.block4(hidden))
+        first, *others, _ = self.children()
+        hidden, poolings = first(images_BCHW), 4 if images_BCHW.shape[2] == FOUR_POOLINGS_HEIGHT else 3
+        for number, block in enumerate(others):
+            hidden = block(F.max_pool2d(hidden, 2) if number < poolings else hidden)
+        return classify(self.head, hidden)
 
 
 def _block(width_in: int, width_out: int, convs: int) -> nn.Sequential:

@@ -1,16 +1,18 @@
-"""What the epochs of a trial are made of: its images in their order and views, and who answers for the teacher.
+"""What the epochs of a trial are made of: its images in their order and views, who answers for the teacher, its steps.
 
 Shape key:
     N: images shown in an epoch
 """
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from icd.config.trial import TrialConfig
 from icd.data import views
@@ -18,10 +20,12 @@ from icd.data.images import ImageSet
 from icd.data.loader import Batch, Normaliser, Numbers, batches, order
 from icd.data.split import Split
 from icd.errors import ConfigError, Problem
-from icd.methods import NetworkOutputs
+from icd.methods import NetworkOutputs, Step
 from icd.models import Network
 from icd.training.cached_teacher import CachedTeacher
-from icd.training.step import aside, live_outputs
+from icd.training.draws import seed_step
+from icd.training.optimizer import learning_rates
+from icd.training.step import TrainStep, aside, live_outputs
 
 if TYPE_CHECKING:
     from icd.training.loop import Execution
@@ -108,3 +112,26 @@ class EpochInputs:
             normaliser=self.normaliser(),
             num_workers=self.execution.num_workers,
         )
+
+
+class EagerEpochs:
+    """Runs the steps of a trial's epochs as the host hands it batch after batch."""
+
+    def __init__(self, train_step: TrainStep, inputs: EpochInputs) -> None:
+        self.train_step, self.inputs = train_step, inputs
+        self.data_seconds = 0.0  # how long steps of the present epoch waited for images
+        self.name = "eager"  # what ran the steps, for the trial's result
+
+    def steps(self, epoch: int) -> Iterator[Tensor]:
+        """Do the steps of an epoch one by one, yielding each one's terms [L]."""
+        self.data_seconds = 0.0
+        inputs, training, cache = self.inputs, self.inputs.config.training, self.inputs.cache
+        shown = inputs.show(*inputs.order(epoch), training.batch_size)
+        for step, lr in enumerate(learning_rates(training, epoch, inputs.num_steps)):
+            began = time.perf_counter()
+            batch = next(shown)
+            self.data_seconds += time.perf_counter() - began
+            moment = Step(batch.labels_B, batch.indices_B, epoch, step)
+            seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
+            teacher = cache.outputs(batch, epoch) if cache is not None else inputs.live_outputs(batch)
+            yield self.train_step(batch, teacher, moment, lr)

@@ -85,23 +85,18 @@ def term_gradients(terms: Mapping[str, Tensor], weights: list[nn.Parameter]) -> 
         ``train/gradient_norm/TERM``, ``train/gradient_share/TERM``, ``train/gradient_cosine/TERM``, or
         ``train/gradient_nonfinite/TERM``.
     """
-    reference = _gradient(terms[REFERENCE], weights) if REFERENCE in terms else None
-    squares, products = {}, {}
-    for name, term in terms.items():
-        gradient = reference if reference is not None and name == REFERENCE else _gradient(term, weights)
-        squares[name] = _dot(gradient, gradient)
-        if reference is not None and name != REFERENCE:
-            products[name] = _dot(gradient, reference)
+    gradients = {name: _gradient(term, weights) for name, term in terms.items()}
+    squares = {name: _dot(gradient, gradient) for name, gradient in gradients.items()}
     norms = {name: math.sqrt(square) for name, square in squares.items() if math.isfinite(square)}
     measured = {f"train/gradient_norm/{name}": norm for name, norm in norms.items()}
     measured |= {f"train/gradient_nonfinite/{name}": 1.0 for name in terms if name not in norms}
     total = sum(norms.values())
     if total > 0 and len(norms) == len(terms):
         measured |= {f"train/gradient_share/{name}": norm / total for name, norm in norms.items()}
-    for name, product in products.items():
-        both = norms.get(name, 0.0) * norms.get(REFERENCE, 0.0)
-        if both > 0:
-            measured[f"train/gradient_cosine/{name}"] = product / both
+    for name, norm in norms.items():
+        both = norm * norms.get(REFERENCE, 0.0)
+        if name != REFERENCE and both > 0:
+            measured[f"train/gradient_cosine/{name}"] = _dot(gradients[name], gradients[REFERENCE]) / both
     return measured
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from icd.config.sweep import Engine
 from icd.config.trial import Fingerprint, TeacherMode, TrialConfig, plain_data
@@ -23,14 +23,14 @@ from icd.data.images import ImageSet, Told, telling
 from icd.data.loader import Batch
 from icd.data.split import Split
 from icd.errors import CheckpointError, NonFiniteLossError
-from icd.methods import MethodSetup, Step
+from icd.methods import MethodSetup
 from icd.models import Network, build_model
 from icd.training import checkpoints
 from icd.training.background_writer import BackgroundWriter
 from icd.training.cached_teacher import CachedTeacher
-from icd.training.draws import generators_kept, seed_step
+from icd.training.draws import generators_kept
 from icd.training.engine import DeviceEpochs, own_stream, unsuited
-from icd.training.epoch_inputs import EpochInputs
+from icd.training.epoch_inputs import EagerEpochs, EpochInputs
 from icd.training.evaluation import evaluate
 from icd.training.first_losses import beginning, noted, stored
 from icd.training.gradient_probe import GradientProbe
@@ -201,29 +201,6 @@ def train(
             fingerprint=None if stopping else first,
             engine=epochs.name,
         )
-
-
-class EagerEpochs:
-    """Runs the steps of a trial's epochs as the host hands it batch after batch."""
-
-    def __init__(self, train_step: TrainStep, inputs: EpochInputs) -> None:
-        self.train_step, self.inputs = train_step, inputs
-        self.data_seconds = 0.0  # how long steps of the present epoch waited for images
-        self.name = "eager"  # what ran the steps, for the trial's result
-
-    def steps(self, epoch: int) -> Iterator[Tensor]:
-        """Do the steps of an epoch one by one, yielding each one's terms [L]."""
-        self.data_seconds = 0.0
-        inputs, training, cache = self.inputs, self.inputs.config.training, self.inputs.cache
-        shown = inputs.show(*inputs.order(epoch), training.batch_size)
-        for step, lr in enumerate(learning_rates(training, epoch, inputs.num_steps)):
-            began = time.perf_counter()
-            batch = next(shown)
-            self.data_seconds += time.perf_counter() - began
-            moment = Step(batch.labels_B, batch.indices_B, epoch, step)
-            seed_step(inputs.execution.device, inputs.config.seed, epoch, step)
-            teacher = cache.outputs(batch, epoch) if cache is not None else inputs.live_outputs(batch)
-            yield self.train_step(batch, teacher, moment, lr)
 
 
 def _epochs(train_step: TrainStep, inputs: EpochInputs, engine: Engine) -> EagerEpochs | DeviceEpochs:

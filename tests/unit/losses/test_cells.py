@@ -325,12 +325,3 @@ def test_mixed_precision_leaves_the_cluster_loss_alone(gram: Gram) -> None:
     exact = cluster_loss(student, teacher, SCALES, (0.2, 0.3, 0.5), gram=gram)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(cluster_loss(student, teacher, SCALES, (0.2, 0.3, 0.5), gram=gram), exact)
-
-
-@pytest.mark.parametrize(
-    ("scales", "weights", "cells"),
-    [((1, 2), (0.5, 0.5), 21), ((1, 2, 4), (0.5, 0.5), 21), ((1, 2), (0.2, 0.3, 0.5), 5), ((2, 4), (0.5, 0.5), 21)],
-)
-def test_scales_weights_and_cells_must_fit(scales: tuple[int, ...], weights: tuple[float, ...], cells: int) -> None:
-    with pytest.raises(ValueError, match=f"must fit together, but got .* {cells} cells"):
-        cluster_loss(STUDENT[:, :cells], TEACHER[:, :cells], scales, weights)
