@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
+CACHE_GB = 64.0  # as icd.teacher.cache_plan.BUDGET_GB, which would bring torch along
 
 
 def start_logging(*, debug: bool = False, quiet: bool = False) -> None:

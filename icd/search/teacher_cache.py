@@ -10,8 +10,9 @@ from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.search.suggest.search_space import SearchSpace
-from icd.teacher.cache import CacheMode, open_cache, plan_cache, suits, summary
+from icd.teacher.cache import open_cache, summary
 from icd.teacher.cache_builder import build
+from icd.teacher.cache_plan import CacheMode, plan_cache, suits
 from icd.teacher.store import prepare
 from icd.training.loop import Execution
 from icd.worker.trial_inputs import TrialFolders, read_data

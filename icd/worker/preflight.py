@@ -19,7 +19,8 @@ from icd.methods import METHODS, CrossEntropy
 from icd.models import Network, build_model
 from icd.plugin_places import place_of_class
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
-from icd.teacher.cache import CacheMode, plan_cache, suits, summary
+from icd.teacher.cache import summary
+from icd.teacher.cache_plan import CacheMode, plan_cache, suits
 from icd.teacher.store import prepare
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution

@@ -15,7 +15,8 @@ from icd.errors import ConfigError, Problem, StateError
 from icd.models import Network
 from icd.search.core.preparation import PreflightRequest
 from icd.storage.bucket import bucket_of, local_root
-from icd.teacher.cache import BUDGET_GB, CacheMode, TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import TeacherCache, open_cache, summary
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode, plan_cache
 from icd.teacher.store import TeacherStore
 
 

@@ -26,9 +26,10 @@ from icd.models import MODELS, Network, build_model
 from icd.plugins import Plugin
 from icd.search.core.preparation import PreflightRequest, teacher_name
 from icd.teacher import cache_builder
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import TeacherCache, open_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.teacher.cache_builder import build
+from icd.teacher.cache_plan import plan_cache
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.worker.preflight import cache_mode

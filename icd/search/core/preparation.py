@@ -8,7 +8,7 @@ from typing import Any
 from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.errors import ConfigError, Problem, StateError
-from icd.teacher.cache import BUDGET_GB, CacheMode
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from icd.errors import CheckpointError, SetupError
-from icd.teacher.cache import CachePlan, TeacherCache
+from icd.teacher.cache import TeacherCache
 from icd.teacher.cache_block import Block, BlockSpec, block_folder, read_spec
+from icd.teacher.cache_plan import CachePlan
 
 SPEC = BlockSpec(
     teacher="t" * 64,
