@@ -83,7 +83,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         known = begun.attributes if begun else {}
         # A cache's rounding is not a live teacher's: what was begun goes on the same way.
         kept = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
-        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **kept))
+        request = preparation(space.extremes(), sweep, settings, probe=begun is None, **space.extent(), **kept)
+        prepared = held.prepare(sweep, request)
         ledger = begun or _create(held.storage, space, document, prepared, settings)
         _note(ledger, sweep, document)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)

@@ -56,7 +56,7 @@ def preparation(
         settings: How and where.
         probe: Whether each configuration is tried.
         **chosen: What was chosen or found before: ``teacher_caches``, ``tuned``, ``data_digest``, ``test_digest``,
-            ``teachers``.
+            ``teachers``. For a search also ``trials`` and ``ranges``.
     """
     return PreflightRequest(
         configs=[config.to_data() for config in configs],

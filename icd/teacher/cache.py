@@ -9,21 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from icd.config.trial import TrialConfig
 from icd.data import views
-from icd.data.loader import Batch
+from icd.data.loader import Batch, Numbers
 from icd.models import Network
 from icd.teacher import device_cache
 from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cache_plan import CachePlan
 from icd.teacher.cached_outputs import CachedOutputs
 from icd.text import size_text
+from icd.training.cached_teacher import Show
 from icd.training.kernels import products
 
 _CHUNK = {"cpu": 16, "cuda": 256}  # images of one forward
+_FILLED_AT_ONCE = 256  # images that are shown at once for what is missing
 
 
 class TeacherCache:
@@ -79,15 +81,21 @@ class TeacherCache:
         """Give the same answers from a device's memory, for epochs of so many images."""
         return device_cache.DeviceCache(self, device, num_shown)
 
-    def view_ids(self, epoch: int, indices_B: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which views the trial's images show in an epoch."""
-        return views.draw(self.config.seed, epoch, indices_B, self.config.training.augmentation.num_views)
+    def view_ids(self, epochs: ArrayLike, indices_B: Numbers) -> Numbers:
+        """Which views the trial's images show in an epoch, or each in its own."""
+        return views.draw(self.config.seed, epochs, indices_B, self.config.training.augmentation.num_views)
 
-    def missing(self, slots_B: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def missing(self, slots_B: Numbers) -> NDArray[np.bool_]:
         """Say which slots lack an entry in some block."""
         return np.asarray(np.logical_or.reduce([block.missing(slots_B) for block in self.blocks]))
 
-    def fill(self, batch: Batch, slots_B: NDArray[np.int64]) -> None:
+    def compute(self, slots_N: Numbers, indices_N: Numbers, view_ids_N: Numbers, show: Show) -> None:
+        """Compute what slots of some images and views lack."""
+        lacking = np.flatnonzero(self.missing(slots_N))
+        for part, batch in enumerate(show(indices_N[lacking], view_ids_N[lacking], _FILLED_AT_ONCE)):
+            self.fill(batch, slots_N[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
+
+    def fill(self, batch: Batch, slots_B: Numbers) -> None:
         """Compute what a batch lacks, unless another trial is at it or was faster."""
         rows_B = np.flatnonzero(self.missing(slots_B))
         if not len(rows_B):
@@ -102,7 +110,7 @@ class TeacherCache:
                     block.write(slots_B[rows_C], rows_CRK, verdicts_CV)
         self.computed += len(rows_B)
 
-    def _entries(self, batch: Batch, rows_C: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
+    def _entries(self, batch: Batch, rows_C: Numbers) -> list[tuple[Tensor, Tensor]]:
         """Run the teacher on a few rows of a batch; rows and verdicts for each block.
 
         Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the

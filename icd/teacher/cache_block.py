@@ -38,6 +38,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from icd.data.loader import Numbers
 from icd.errors import CheckpointError, SetupError
 from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
@@ -50,8 +51,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 _DIGITS = 16
 HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
-
-Slots = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +127,13 @@ class BlockSpec:
         start = 1 + sum(other**2 for other in self.scales if other < scale)
         return slice(start, start + scale**2)
 
-    def slots(self, epoch: int, indices_B: Slots, view_ids_B: Slots) -> Slots:
+    def slots(self, epoch: int, indices_B: Numbers, view_ids_B: Numbers) -> Numbers:
         """Where the entries of a batch lie."""
         if self.sequence is None:
             return indices_B * self.num_views + view_ids_B
         return (epoch - 1) * self.num_images + indices_B
 
-    def image_of(self, slots_S: Slots) -> Slots:
+    def image_of(self, slots_S: Numbers) -> Numbers:
         """Which image a slot belongs to."""
         return slots_S // self.num_views if self.sequence is None else slots_S % self.num_images
 
@@ -174,7 +173,7 @@ class Block:
         """Count entries."""
         return int(np.count_nonzero(self._checks_S))
 
-    def missing(self, slots_B: Slots) -> NDArray[np.bool_]:
+    def missing(self, slots_B: Numbers) -> NDArray[np.bool_]:
         """Say which entries are not there yet, or fail their checksums; of those a warning tells once."""
         is_there_B = np.asarray(self._checks_S[slots_B] != 0)
         unseen = slots_B[is_there_B & ~self._seen_S[slots_B]].tolist()
@@ -185,7 +184,7 @@ class Block:
             logger.warning("%s: entries fail their checksums, and the teacher computes them again", self.folder)
         return ~(is_there_B & self._seen_S[slots_B])
 
-    def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+    def read(self, slots_B: Numbers) -> tuple[Tensor, Tensor]:
         """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
 
         Raises:
@@ -200,7 +199,7 @@ class Block:
         rows_BRK = torch.from_numpy(rows_BR.reshape(len(slots_B), spec.num_rows, spec.num_classes))
         return rows_BRK, torch.from_numpy(bits_BV.astype(bool))
 
-    def write(self, slots_B: Slots, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
+    def write(self, slots_B: Numbers, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
         """Put entries in place, each whole before its checksum says that it is there; neighbours in one go.
 
         Raises:
@@ -226,20 +225,16 @@ class Block:
             raise SetupError(f"{self.folder / _ENTRIES} cannot be written: {error.strerror}") from error
         self._checks_S[slots_B] = [_check(entry_W) for entry_W in entries_BW]
 
-    def claim(self, slots_B: Slots) -> AbstractContextManager[None]:
+    def claim(self, slots_B: Numbers) -> AbstractContextManager[None]:
         """Keep other writers, threads of this process too, from the images of these slots; waits for their ends."""
         return self._claims.held(self.spec.image_of(slots_B).tolist())
 
-    def damaged(self, *, chunk: int = 4096, repair: bool = False) -> int:
+    def damaged(self, *, repair: bool = False) -> int:
         """Check every entry; returns how many fail. ``repair`` makes them missing, to be computed again."""
-        found = 0
-        for first in range(0, self.spec.num_slots, chunk):
-            slots_B = first + np.flatnonzero(self._checks_S[first : first + chunk])
-            bad = [slot for slot in slots_B.tolist() if not self._is_whole(slot)]
-            found += len(bad)
-            if repair and bad:
-                self._checks_S[bad] = 0
-        return found
+        bad = [slot for slot in np.flatnonzero(self._checks_S).tolist() if not self._is_whole(slot)]
+        if repair:
+            self._checks_S[bad] = 0
+        return len(bad)
 
     def _is_whole(self, slot: int) -> bool:
         return _check(self._entries_SW[slot]) == int(self._checks_S[slot])

@@ -6,12 +6,13 @@ off      the teacher runs live, in every step
 """
 
 import json
+import math
 import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from icd.config.trial import TrialConfig, plain_data
 from icd.data import views
@@ -26,8 +27,9 @@ from icd.text import size_text
 
 CacheMode = Literal["auto", "full", "stream", "off"]
 BUDGET_GB = 64.0
+NEEDED = ("seed", "training.epochs", "training.augmentation", "method.grid", "method.scales")  # what blocks depend on
 _RESERVE = 10**9  # bytes of the disk that are left for everything else
-_WORTH_IT = 0.2  # a cache for a single trial must save at least this share of the teacher's forwards
+_WORTH_IT = 0.2  # a cache must save at least this share of the teacher's forwards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +38,21 @@ class CachePlan:
 
     Attributes:
         mode: ``full``, ``stream`` or ``off``.
-        specs: The blocks; none for ``off``.
+        specs: The blocks that trials may need; none for ``off``.
+        num_bytes: What the trials can fill of them at most.
         reason: For people.
+        saved: The share of the trials' questions to the teacher that one of them has asked before, expected.
     """
 
     mode: Literal["full", "stream", "off"]
-    specs: tuple[BlockSpec, ...]
-    reason: str
+    specs: tuple[BlockSpec, ...] = ()
+    num_bytes: int = 0
+    reason: str = ""
+    saved: float = 0.0
 
-    @property
-    def num_bytes(self) -> int:
-        """Disk when full."""
-        return sum(spec.num_bytes for spec in self.specs)
+    def to_come(self, folder: Path) -> int:
+        """Bytes that the trials will still write below the folder of all teacher caches."""
+        return max(0, self.num_bytes - _written(folder, self.specs))
 
 
 def plan_cache(
@@ -57,13 +62,12 @@ def plan_cache(
     *,
     folder: Path,
     budget_gb: float = BUDGET_GB,
-    alone: bool = False,
+    promised: int = 0,
+    trials: int = 0,
+    ranges: Mapping[str, Sequence[float]] | None = None,
     chosen: bool = False,
 ) -> CachePlan:
-    """Choose one that was begun, else by size: the smaller of full and stream that fits the budget and the disk.
-
-    Trials may lie between those given, and shall need no other blocks: ``auto`` takes ``full`` for one family of views
-    alone, and ``stream`` for one number of epochs besides.
+    """Choose one that was begun, else the smaller of full and stream that fits the budget and the disk and is worth it.
 
     Args:
         configs: Trials of one teacher that will use it, their digests known; those that need features run live.
@@ -71,7 +75,9 @@ def plan_cache(
         mode: What the user asked for.
         folder: Of all teacher caches.
         budget_gb: What a cache may take.
-        alone: Whether this is one trial and no other will use it.
+        promised: Bytes of the disk that other teachers' caches will still take.
+        trials: How many there will be at most where not all are given; 0 for those that are.
+        ranges: What the others may have that is ``NEEDED``, by its path.
         chosen: Whether ``mode`` was chosen before. Then room is not asked for; a full disk ends the trial that writes.
 
     Raises:
@@ -83,36 +89,31 @@ def plan_cache(
         reason = "there is no teacher" if configs[0].teacher is None else "features are compared, a cache holds logits"
         if mode in ("full", "stream"):
             raise ConfigError(f"--teacher-cache {mode}: {reason}, but got {configs[0].method.title}; take auto or off")
-        return CachePlan(mode="off", specs=(), reason=reason)
+        return CachePlan(mode="off", reason=reason)
     if mode == "off":
-        return CachePlan(mode="off", specs=(), reason="as asked")
-    full, stream = (_plan(suited, split, kind) for kind in ("full", "stream"))
-    # A stream's sequence ends with its number of epochs; its seeds are all known.
-    bounded = [plan for plan in (full, stream) if len({(s.views, (s.sequence or (0,))[-1]) for s in plan.specs}) == 1]
-    sizes = f"full {size_text(full.num_bytes)}, stream {size_text(stream.num_bytes)}"
-    if mode != "auto":
-        asked = full if mode == "full" else stream
-        room = _room(folder, asked.specs, budget_gb)
-        if asked.num_bytes > room and not chosen:
-            needed, got = size_text(asked.num_bytes), size_text(room)
-            raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {got} of budget and disk; {sizes}")
-        more = "" if asked in bounded else ", and more for trials with other views or epochs"
-        return replace(asked, reason=f"{'as before' if chosen else 'as asked'}; {sizes}{more}")
-    fitting = [plan for plan in bounded if plan.num_bytes <= _room(folder, plan.specs, budget_gb)]
-    for plan in fitting:  # what was begun, or built ahead, is used whatever a new one would be
-        if all((block_folder(folder, spec) / HEADER).exists() for spec in plan.specs):
+        return CachePlan(mode="off", reason="as asked")
+    plans = [_plan(suited, split, kind, trials or len(suited), ranges or {}) for kind in ("full", "stream")]
+    rooms = {plan.mode: _room(folder, plan.specs, budget_gb, promised) for plan in plans}
+    sizes = ", ".join(f"{plan.mode} {size_text(plan.num_bytes)}" for plan in plans)
+    for plan in plans:
+        if plan.mode == mode:
+            if plan.num_bytes > rooms[mode] and not chosen:
+                needed, got = size_text(plan.num_bytes), size_text(rooms[mode])
+                raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {got} of budget and disk; {sizes}")
+            return replace(plan, reason=f"{'as before' if chosen else 'as asked'}; {sizes}")
+    refused = []
+    begun = {p.mode: all((block_folder(folder, spec) / HEADER).exists() for spec in p.specs) for p in plans}
+    for plan in sorted(plans, key=lambda plan: (not begun[plan.mode], plan.num_bytes)):
+        needed = f"{plan.mode} needs {size_text(plan.num_bytes)}, but"
+        if plan.num_bytes > rooms[plan.mode]:
+            refused.append(f"{needed} got {size_text(rooms[plan.mode])} of budget and disk")
+        elif begun[plan.mode]:  # or built ahead; it is used whatever a new one would be
             return replace(plan, reason=f"it was begun before; {sizes}")
-    if alone and (saved := _saved_share(suited[0])) < _WORTH_IT:
-        return CachePlan(mode="off", specs=(), reason=f"one trial alone meets only {saved:.0%} of its views again")
-    # One trial alone sees each step of its sequence once; trials of other seeds see other sequences.
-    trials = Counter(config.seed for config in suited)
-    shared = not alone and (len(trials) == 1 or min(trials.values()) > 1)
-    for plan in sorted(fitting, key=lambda plan: plan.num_bytes):
-        if plan.mode == "full" or shared:
+        elif plan.saved < _WORTH_IT:
+            refused.append(f"{needed} saves {plan.saved:.0%} of the teacher's work")
+        else:
             return replace(plan, reason=sizes)
-    too_little = f"{size_text(_room(folder, (), budget_gb))} are too little"
-    reason = too_little if bounded else "views differ, and each family would take a cache of its own"
-    return CachePlan(mode="off", specs=(), reason=f"{reason}; {sizes}")
+    return CachePlan(mode="off", reason="; ".join(refused))
 
 
 def suits(config: TrialConfig) -> bool:
@@ -120,15 +121,54 @@ def suits(config: TrialConfig) -> bool:
     return config.teacher is not None and isinstance(config.method, CellDistillation)
 
 
-def _plan(configs: Sequence[TrialConfig], split: Split, kind: Literal["full", "stream"]) -> CachePlan:
-    specs = {spec.digest(): spec for config in configs for spec in _specs(config, split, kind)}
-    return CachePlan(mode=kind, specs=tuple(specs.values()), reason="")
+def _plan(
+    configs: Sequence[TrialConfig],
+    split: Split,
+    kind: Literal["full", "stream"],
+    trials: int,
+    ranges: Mapping[str, Sequence[float]],
+) -> CachePlan:
+    """Say what trials need whose values lie among those of some configurations and in ranges, in any combination."""
+
+    def values(path: str, own: set[Any]) -> list[Any]:
+        return sorted(own.union(*(found for name, found in ranges.items() if name.startswith(path))), key=str)
+
+    methods = [config.method for config in configs if isinstance(config.method, CellDistillation)]
+    grids = values("method.grid", {method.grid for method in methods})
+    scales = values("method.scales", {scale for method in methods for scale in method.scales})
+    grid_keys = sorted({grid_key(int(scale), grid) for scale, grid in product(scales, grids)})
+    seeds = values("seed", {config.seed for config in configs})
+    epochs = values("training.epochs", {config.training.epochs for config in configs})
+    sequences: list[tuple[int, int] | None] = [*product(seeds, epochs)] if kind == "stream" else [None]
+    families = {config.training.augmentation: config for config in configs}.values()
+    shown = [
+        [_spec(config, split, side, sequence, from_map=from_map) for side, from_map in grid_keys]
+        for config, sequence in product(families, sequences)
+    ]
+    each = [sum(spec.num_bytes for spec in specs) for specs in shown]
+    # Of views in ranges only some are known.
+    is_open = any(name.startswith("training.augmentation") for name in ranges)
+    num_families = trials if is_open else len(families)
+    num_sequences = min(trials, num_families * len(seeds) * len(epochs))
+    asked = num_sequences  # that the trials ask for, counted in trainings
+    if kind == "full":  # an image has met so many of its views after so many epochs
+        num_views, length = max(config.training.augmentation.num_views for config in families), max(epochs)
+        draws = num_sequences * length / num_families
+        asked = num_families * num_views * -math.expm1(draws * math.log1p(-1 / num_views)) / length
+    return CachePlan(
+        mode=kind,
+        specs=tuple(spec for specs in shown for spec in specs),
+        num_bytes=trials * max(each) if is_open else min(sum(each), trials * max(each)),
+        saved=max(0.0, 1 - asked / trials),
+    )
 
 
-def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...]:
-    method, teacher, training = config.method, config.teacher, config.training
-    if not isinstance(method, CellDistillation) or teacher is None or teacher.digest is None:
-        raise ValueError("a cache needs a method on logits and a teacher with its digest")
+def _spec(
+    config: TrialConfig, split: Split, side: int, sequence: tuple[int, int] | None, *, from_map: bool
+) -> BlockSpec:
+    teacher, training = config.teacher, config.training
+    if teacher is None or teacher.digest is None:
+        raise ValueError("a cache needs a teacher with its digest")
     map_side = feature_size(teacher.arch, teacher.stem, training.augmentation.size)[1]
     more = [] if config.data.train_on == "train" else [config.data.train_on]  # what is measured on is not in the cache
     pixels = json.dumps([config.data.digest, list(split.mean), list(split.std), *more])
@@ -136,34 +176,28 @@ def _specs(config: TrialConfig, split: Split, kind: str) -> tuple[BlockSpec, ...
     family = json.dumps(shown | ({"plugin": plugin.digest} if isinstance(plugin, Plugin) else {}), sort_keys=True)
     # Equal weights in another forward give other answers.
     builder, network = MODELS.owner(teacher.arch), f"{teacher.digest}:{teacher.arch}:{teacher.stem}"
-    return tuple(
-        BlockSpec(
-            teacher=f"{network}:{builder.digest}" if isinstance(builder, Plugin) else network,
-            data=pixels,
-            views=family,
-            num_images=len(split.train),
-            num_views=training.augmentation.num_views,
-            num_classes=split.num_classes,
-            side=side,
-            from_map=from_map,
-            # Windows of a grid that does not fit the map overlap, and their mean is not the mean of the map.
-            own_logits=map_side % side != 0 and side % map_side != 0,
-            sequence=(config.seed, training.epochs) if kind == "stream" else None,
-        )
-        for side, from_map in sorted({grid_key(scale, method.grid) for scale in method.scales})
+    return BlockSpec(
+        teacher=f"{network}:{builder.digest}" if isinstance(builder, Plugin) else network,
+        data=pixels,
+        views=family,
+        num_images=len(split.train),
+        num_views=training.augmentation.num_views,
+        num_classes=split.num_classes,
+        side=side,
+        from_map=from_map,
+        # Windows of a grid that does not fit the map overlap, and their mean is not the mean of the map.
+        own_logits=map_side % side != 0 and side % map_side != 0,
+        sequence=sequence,
     )
 
 
-def _saved_share(config: TrialConfig) -> float:
-    """Share of one trial's teacher forwards that meet a view of an image for the second time, in expectation."""
-    views_per_image, epochs = config.training.augmentation.num_views, config.training.epochs
-    seen = views_per_image * (1 - (1 - 1 / views_per_image) ** epochs) if views_per_image > 1 else 1.0
-    return 1 - min(1.0, seen / epochs)
-
-
-def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float) -> int:
+def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float, promised: int) -> int:
     """Bytes that a cache may have in the end: the budget, and what the disk has left beside what it has already."""
-    files = (file for spec in specs for file in block_folder(folder, spec).glob("*"))
-    own = sum(512 * file.stat().st_blocks for file in files if file.is_file())
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return int(min(budget_gb * 1e9, shutil.disk_usage(above).free - _RESERVE + own))
+    free = shutil.disk_usage(above).free - _RESERVE - promised
+    return max(0, int(min(budget_gb * 1e9, free + _written(folder, specs))))
+
+
+def _written(folder: Path, specs: Sequence[BlockSpec]) -> int:
+    files = (file for spec in specs for file in block_folder(folder, spec).glob("*"))
+    return sum(512 * file.stat().st_blocks for file in files if file.is_file())

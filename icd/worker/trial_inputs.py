@@ -123,7 +123,7 @@ def open_teacher_cache(
     A sweep's preflight has chosen the mode of its trials and kept to the budget.
     """
     folder = folders.teacher_cache
-    plan = plan_cache([config], split, mode, folder=folder, budget_gb=budget_gb, alone=alone, chosen=not alone)
+    plan = plan_cache([config], split, mode, folder=folder, budget_gb=budget_gb, chosen=not alone)
     cache = open_cache(plan, config, teacher, folder)
     if config.teacher is not None:
         announce(summary(plan, cache))

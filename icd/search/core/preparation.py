@@ -17,6 +17,8 @@ class PreflightRequest:
 
     configs: Sequence[Mapping[str, Any]]  # trial documents: baselines, and both ends of every range of the space
     root: str  # folder of results
+    trials: int = 0  # how many lie between ``configs`` at most; 0 where those are all
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # what they may have that a cache depends on
     data_root: str | None = None  # folder of data sets
     download: bool = False  # whether data may be fetched
     probe: bool = True  # whether to compute every configuration's losses once
