@@ -17,7 +17,7 @@ from icd.data import views
 from icd.data.loader import Batch, Numbers
 from icd.models import Network
 from icd.teacher import device_cache
-from icd.teacher.cache_block import HEADER, Block, BlockSpec, block_folder, rows_of
+from icd.teacher.cache_block import Block, BlockSpec, block_folder, rows_of
 from icd.teacher.cache_plan import CachePlan
 from icd.teacher.cached_outputs import CachedOutputs
 from icd.text import size_text
@@ -133,11 +133,6 @@ def open_cache(plan: CachePlan, config: TrialConfig, teacher: Network | None, fo
         device_cache.mirrors.clear()
         return None
     return TeacherCache(folder, plan, config, teacher)
-
-
-def found_caches(folder: Path) -> list[Path]:
-    """Folders of blocks below the folder of all teacher caches."""
-    return sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
 
 
 def summary(plan: CachePlan, cache: TeacherCache | None = None) -> str:

@@ -22,7 +22,6 @@ Shape key:
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -155,13 +154,12 @@ class Block:
                 self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
                 opened.callback(os.close, self._entries_fd)
                 self._claims = opened.enter_context(closing(ByteLocks(folder / _CLAIMS)))
-                self._check_sizes()
                 shape, checks = (spec.num_slots, spec.entry_bytes), folder / _CHECKS
                 self._entries_SW: NDArray[np.uint8] = np.memmap(folder / _ENTRIES, np.uint8, "r", shape=shape)
                 self._checks_S: NDArray[np.uint32] = np.memmap(checks, np.uint32, "r+", shape=shape[:1])
                 self._opened = opened.pop_all()
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{error.filename} is missing; drop the cache") from error
+        except (FileNotFoundError, ValueError) as error:  # NumPy maps no file that is too short
+            raise CheckpointError(f"{folder} is incomplete; drop the cache: {error}") from error
         except OSError as error:
             raise SetupError(f"{folder} cannot be made or opened: {error.strerror}") from error
 
@@ -239,12 +237,6 @@ class Block:
     def _is_whole(self, slot: int) -> bool:
         return _check(self._entries_SW[slot]) == int(self._checks_S[slot])
 
-    def _check_sizes(self) -> None:
-        for name, width in ((_ENTRIES, self.spec.entry_bytes), (_CHECKS, 4)):
-            size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
-            if size != wanted:
-                raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the cache")
-
 
 def block_folder(root: Path, spec: BlockSpec) -> Path:
     """Name the folder of a block below the folder of all teacher caches."""
@@ -258,15 +250,13 @@ def read_spec(folder: Path) -> BlockSpec:
         CheckpointError: If it holds no block, or one of another version.
     """
     try:
-        data = json.loads(text := (folder / HEADER).read_text())
+        data = json.loads((folder / HEADER).read_text())
         if data.pop("version") != VERSION:
             raise ValueError("version")
         sequence = data.pop("sequence")
         return BlockSpec(**data, sequence=tuple(sequence) if sequence else None)
-    except OSError as error:
-        raise CheckpointError(f"{folder} holds no teacher cache: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} holds no teacher cache of version {VERSION}: {error}") from error
 
 
 def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,14 +286,11 @@ def _make(folder: Path, spec: BlockSpec) -> None:
         if header.read_text() != spec.text():
             raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
         return
+    # Two may come at once: each step but the last leaves what the other has done.
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".making").open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
-        if header.exists():
-            return
-        (folder / _CLAIMS).touch()
-        (folder / _ENTRIES).touch()
-        os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
-        with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
-            os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
-        write_durably(header, spec.text().encode())  # last: a block without a header does not exist
+    (folder / _CLAIMS).touch()
+    with (folder / _ENTRIES).open("ab") as entries:
+        entries.truncate(spec.num_slots * spec.entry_bytes)
+    with (folder / _CHECKS).open("ab") as checks:  # real blocks: a hole could not be filled on a full disk
+        os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
+    write_durably(header, spec.text().encode())  # last: a block without a header does not exist

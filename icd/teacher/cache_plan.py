@@ -6,7 +6,6 @@ off      the teacher runs live, in every step
 """
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,24 +92,32 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", reason="as asked")
     plans = [_plan(suited, split, kind, trials or len(suited), ranges or {}) for kind in ("full", "stream")]
-    rooms = {plan.mode: _room(folder, plan.specs, budget_gb, promised) for plan in plans}
+    lacking = {}
+    for plan in plans:
+        if plan.num_bytes > (room := _room(folder, plan.specs, budget_gb, promised)):
+            needed, got = size_text(plan.num_bytes), size_text(room)
+            lacking[plan.mode] = f"{plan.mode} needs {needed}, but got {got} of budget and disk"
     sizes = ", ".join(f"{plan.mode} {size_text(plan.num_bytes)}" for plan in plans)
     for plan in plans:
         if plan.mode == mode:
-            if plan.num_bytes > rooms[mode] and not chosen:
-                needed, got = size_text(plan.num_bytes), size_text(rooms[mode])
-                raise SetupError(f"--teacher-cache {mode} needs {needed}, but got {got} of budget and disk; {sizes}")
+            if mode in lacking and not chosen:
+                raise SetupError(f"--teacher-cache {lacking[mode]}; {sizes}")
             return replace(plan, reason=f"{'as before' if chosen else 'as asked'}; {sizes}")
+    return _best(plans, lacking, folder, sizes)
+
+
+def _best(plans: Sequence[CachePlan], lacking: Mapping[str, str], folder: Path, sizes: str) -> CachePlan:
+    """Choose one of the two, or say what keeps either from it."""
     refused = []
-    begun = {p.mode: all((block_folder(folder, spec) / HEADER).exists() for spec in p.specs) for p in plans}
+    begun = {plan.mode: all((block_folder(folder, s) / HEADER).exists() for s in plan.specs) for plan in plans}
     for plan in sorted(plans, key=lambda plan: (not begun[plan.mode], plan.num_bytes)):
-        needed = f"{plan.mode} needs {size_text(plan.num_bytes)}, but"
-        if plan.num_bytes > rooms[plan.mode]:
-            refused.append(f"{needed} got {size_text(rooms[plan.mode])} of budget and disk")
+        if plan.mode in lacking:
+            refused.append(lacking[plan.mode])
         elif begun[plan.mode]:  # or built ahead; it is used whatever a new one would be
             return replace(plan, reason=f"it was begun before; {sizes}")
         elif plan.saved < _WORTH_IT:
-            refused.append(f"{needed} saves {plan.saved:.0%} of the teacher's work")
+            size = size_text(plan.num_bytes)
+            refused.append(f"{plan.mode} needs {size}, but saves {plan.saved:.0%} of the teacher's work")
         else:
             return replace(plan, reason=sizes)
     return CachePlan(mode="off", reason="; ".join(refused))
@@ -140,21 +147,19 @@ def _plan(
     seeds = values("seed", {config.seed for config in configs})
     epochs = values("training.epochs", {config.training.epochs for config in configs})
     sequences: list[tuple[int, int] | None] = [*product(seeds, epochs)] if kind == "stream" else [None]
-    families = {config.training.augmentation: config for config in configs}.values()
-    shown = [
-        [_spec(config, split, side, sequence, from_map=from_map) for side, from_map in grid_keys]
-        for config, sequence in product(families, sequences)
-    ]
+    families = {config.training.augmentation: config for config in configs}
+    blocks = [[_spec(config, split, *key) for key in grid_keys] for config in families.values()]
+    shown = [[replace(s, sequence=sequence) for s in specs] for specs, sequence in product(blocks, sequences)]
     each = [sum(spec.num_bytes for spec in specs) for specs in shown]
     # Of views in ranges only some are known.
     is_open = any(name.startswith("training.augmentation") for name in ranges)
     num_families = trials if is_open else len(families)
     num_sequences = min(trials, num_families * len(seeds) * len(epochs))
-    asked = num_sequences  # that the trials ask for, counted in trainings
-    if kind == "full":  # an image has met so many of its views after so many epochs
-        num_views, length = max(config.training.augmentation.num_views for config in families), max(epochs)
-        draws = num_sequences * length / num_families
-        asked = num_families * num_views * -math.expm1(draws * math.log1p(-1 / num_views)) / length
+    asked = float(num_sequences)  # of the teacher, counted in trainings
+    if kind == "full":
+        num_views = max(family.num_views for family in families)
+        draws = num_sequences * max(epochs) / num_families  # of an image's view
+        asked = num_families * num_views * (1 - (1 - 1 / num_views) ** draws) / max(epochs)
     return CachePlan(
         mode=kind,
         specs=tuple(spec for specs in shown for spec in specs),
@@ -163,9 +168,7 @@ def _plan(
     )
 
 
-def _spec(
-    config: TrialConfig, split: Split, side: int, sequence: tuple[int, int] | None, *, from_map: bool
-) -> BlockSpec:
+def _spec(config: TrialConfig, split: Split, side: int, from_map: bool) -> BlockSpec:
     teacher, training = config.teacher, config.training
     if teacher is None or teacher.digest is None:
         raise ValueError("a cache needs a teacher with its digest")
@@ -187,7 +190,6 @@ def _spec(
         from_map=from_map,
         # Windows of a grid that does not fit the map overlap, and their mean is not the mean of the map.
         own_logits=map_side % side != 0 and side % map_side != 0,
-        sequence=sequence,
     )
 
 

@@ -50,12 +50,9 @@ class CachedOutputs:
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Read from the cache: the arg-max was taken before the logits were rounded."""
-        found = []
-        for scale in scales:
-            for spec, _, verdicts_BV in self._parts.values():
-                if scale in spec.scales:
-                    found.append(verdicts_BV[:, spec.verdicts_of(scale)])
-                    break
+        parts = self._parts.values()
+        holding = [next((spec, right) for spec, _, right in parts if scale in spec.scales) for scale in scales]
+        found = [right[:, spec.verdicts_of(scale)] for (spec, right), scale in zip(holding, scales, strict=True)]
         return torch.cat(found, dim=1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Source of the formats: RepDistiller, mdistiller, SDD and iCD save ``{"model": st
 
 import argparse
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,6 @@ _OTHER_FILES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\s*<\?xml|\s*<error", "an answer of a server (XML), probably an error; look into it"),
         (rb"\x89HDF", "an HDF5 file (Keras?), which PyTorch does not read"),
         (rb"\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!", "a compressed archive; unpack it first"),
-        (rb"%PDF", "a PDF document"),
-        (rb"\x89PNG|\xff\xd8\xff|GIF8", "an image"),
-        (rb"\x93NUMPY", "a NumPy array"),
         (rb"\s*[\[{]", "a JSON or text file"),
     )
 )
@@ -108,17 +105,14 @@ def unwrapped(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapping[s
         state: As it was saved, perhaps by a compiled or wrapped network.
         wanted: The network's own keys.
     """
-    plain = {_without_wrappers(name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    plain = {
+        ".".join(part for part in name.split(".") if part not in _WRAPPERS): tensor
+        for name, tensor in state.items()
+        if name != "n_averaged"
+    }
     first = next(iter(plain), "").partition(".")[0] + "."
-    tries: list[Callable[[str], str]] = [str, lambda name: name.removeprefix(first)]
-    for renamed in ({rename(name): tensor for name, tensor in plain.items()} for rename in tries):
-        if all(name in wanted for name in renamed):
-            return renamed
-    return state if all(name in wanted for name in state) else plain
-
-
-def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    short = {name.removeprefix(first): tensor for name, tensor in plain.items()}
+    return next((named for named in (plain, short, state) if all(name in wanted for name in named)), plain)
 
 
 def _is_state_dict(content: dict[Any, Any]) -> bool:

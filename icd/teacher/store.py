@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -292,24 +293,18 @@ def train_teacher(
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
     with alone_in(working, announce, execution.stop, lambda: execution.progress(0, 0, 1)):
-        return store.with_recipe(config.key()) or _train_in(working, store, config, split, execution, name)
-
-
-def _train_in(
-    working: Path, store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
-) -> Teacher:
-    working.mkdir(exist_ok=True)
-    trained = train(config, split, None, replace(execution, checkpoints=working))
-    if not trained.finished:
-        epochs = config.training.epochs
-        raise Interrupted(f"teacher training stopped after epoch {trained.epoch} of {epochs}; start again to continue")
-    state, top1 = trained.network.state_dict(), trained.metrics["val/top1"]
-    card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
-    card = store.add(card, state)
-    for path in working.glob("*"):
-        path.unlink()
-    working.rmdir()
-    return card
+        if (known := store.with_recipe(config.key())) is not None:
+            return known
+        working.mkdir(exist_ok=True)
+        trained = train(config, split, None, replace(execution, checkpoints=working))
+        if not trained.finished:
+            done = f"epoch {trained.epoch} of {config.training.epochs}"
+            raise Interrupted(f"teacher training stopped after {done}; start again to continue")
+        state, top1 = trained.network.state_dict(), trained.metrics["val/top1"]
+        card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
+        card = store.add(card, state)
+        shutil.rmtree(working)
+        return card
 
 
 def prepare(
