@@ -13,7 +13,7 @@ import click
 from icd.cli.format import write
 from icd.cli.main import Verbs
 from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
-from icd.errors import CheckpointError, UsageError
+from icd.errors import CheckpointError, TeacherError, UsageError
 from icd.text import size_text
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ def train_command(as_json: bool, **options: Any) -> None:
 @WHERE
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
-    from icd.teacher.foreign_weights import refuse_missing
     from icd.teacher.store import import_teacher
     from icd.worker.trial_inputs import read_data
 
-    refuse_missing(file)  # before images are read, which may take a while
+    if not file.is_file():  # before images are read, which may take a while
+        raise TeacherError(f"{file} must be a weights file, but there is no such file")
     config, where = _recipe(**options), places(options)
     config, split = read_data(config, where)
     check_writable(where.root)

@@ -4,6 +4,7 @@ Shape key:
     B: batch    K: classes    M: stored cells    P: cells of all scales
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -69,10 +70,9 @@ class TeacherCache:
 
     def outputs_aside(self, batch: Batch) -> CachedOutputs:
         """Say of any images what a cache of them would hold; nothing is read, stored or counted."""
-        device, whole = batch.labels_B.device, np.arange(len(batch.labels_B))
-        chunks = [self._entries(batch, whole[first : first + self.chunk]) for first in whole[:: self.chunk]]
-        parts = []
-        for block, entries in zip(self.blocks, zip(*chunks, strict=True), strict=True):
+        device, parts = batch.labels_B.device, []
+        made = [entries for _, entries in self._entries(batch, np.arange(len(batch.labels_B)))]
+        for block, entries in zip(self.blocks, zip(*made, strict=True), strict=True):
             rows_BRK, verdicts_BV = (torch.cat(tensors).to(device) for tensors in zip(*entries, strict=True))
             parts.append((block.spec, rows_BRK.to(torch.float16).float(), verdicts_BV))
         return CachedOutputs(parts)
@@ -104,27 +104,26 @@ class TeacherCache:
             for block in self.blocks:
                 claims.enter_context(block.claim(slots_B[rows_B]))
             rows_B = rows_B[self.missing(slots_B[rows_B])]
-            for first in range(0, len(rows_B), self.chunk):
-                rows_C = rows_B[first : first + self.chunk]
-                for block, (rows_CRK, verdicts_CV) in zip(self.blocks, self._entries(batch, rows_C), strict=True):
+            for rows_C, made in self._entries(batch, rows_B):
+                for block, (rows_CRK, verdicts_CV) in zip(self.blocks, made, strict=True):
                     block.write(slots_B[rows_C], rows_CRK, verdicts_CV)
         self.computed += len(rows_B)
 
-    def _entries(self, batch: Batch, rows_C: Numbers) -> list[tuple[Tensor, Tensor]]:
-        """Run the teacher on a few rows of a batch; rows and verdicts for each block.
+    def _entries(self, batch: Batch, rows_B: Numbers) -> Iterator[tuple[Numbers, list[tuple[Tensor, Tensor]]]]:
+        """Run the teacher on rows of a batch, a few at a time; gives those, and rows and verdicts for each block.
 
         Always on as many images at once, whatever the batch: kernels are chosen by shape, and an entry must have the
         same bits whoever computes it, with whatever neighbours.
         """
-        padded_C = np.concatenate([rows_C, np.repeat(rows_C[:1], self.chunk - len(rows_C))])
-        on_device_C = torch.from_numpy(padded_C).to(batch.images_BCHW.device)
-        images_CCHW = batch.images_BCHW[on_device_C].contiguous(memory_format=torch.channels_last)
-        labels_C, num = batch.labels_B[on_device_C], len(rows_C)
-        device = images_CCHW.device
-        with torch.no_grad(), torch.autocast(device.type, enabled=False), products(device, tf32=False):
-            output = self.teacher(images_CCHW)
-            made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
-        return [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
+        device, size = batch.images_BCHW.device, self.chunk
+        for rows_C in (rows_B[first : first + size] for first in range(0, len(rows_B), size)):
+            padded_C = np.concatenate([rows_C, np.repeat(rows_C[:1], size - len(rows_C))])
+            on_device_C, num = torch.from_numpy(padded_C).to(device), len(rows_C)
+            images_CCHW = batch.images_BCHW[on_device_C].contiguous(memory_format=torch.channels_last)
+            with torch.no_grad(), torch.autocast(device.type, enabled=False), products(device, tf32=False):
+                output, labels_C = self.teacher(images_CCHW), batch.labels_B[on_device_C]
+                made = [rows_of(output, self.teacher.head, block.spec, labels_C) for block in self.blocks]
+            yield rows_C, [(rows_CRK[:num], verdicts_CV[:num]) for rows_CRK, verdicts_CV in made]
 
 
 def open_cache(plan: CachePlan, config: TrialConfig, teacher: Network | None, folder: Path) -> TeacherCache | None:

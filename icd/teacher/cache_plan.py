@@ -92,15 +92,11 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", reason="as asked")
     plans = [_plan(suited, split, kind, trials or len(suited), ranges or {}) for kind in ("full", "stream")]
-    lacking = {}
-    for plan in plans:
-        if plan.num_bytes > (room := _room(folder, plan.specs, budget_gb, promised)):
-            needed, got = size_text(plan.num_bytes), size_text(room)
-            lacking[plan.mode] = f"{plan.mode} needs {needed}, but got {got} of budget and disk"
+    lacking = {plan.mode: _lacking(plan, folder, budget_gb, promised) for plan in plans}
     sizes = ", ".join(f"{plan.mode} {size_text(plan.num_bytes)}" for plan in plans)
     for plan in plans:
         if plan.mode == mode:
-            if mode in lacking and not chosen:
+            if lacking[mode] and not chosen:
                 raise SetupError(f"--teacher-cache {lacking[mode]}; {sizes}")
             return replace(plan, reason=f"{'as before' if chosen else 'as asked'}; {sizes}")
     return _best(plans, lacking, folder, sizes)
@@ -111,7 +107,7 @@ def _best(plans: Sequence[CachePlan], lacking: Mapping[str, str], folder: Path, 
     refused = []
     begun = {plan.mode: all((block_folder(folder, s) / HEADER).exists() for s in plan.specs) for plan in plans}
     for plan in sorted(plans, key=lambda plan: (not begun[plan.mode], plan.num_bytes)):
-        if plan.mode in lacking:
+        if lacking[plan.mode]:
             refused.append(lacking[plan.mode])
         elif begun[plan.mode]:  # or built ahead; it is used whatever a new one would be
             return replace(plan, reason=f"it was begun before; {sizes}")
@@ -193,11 +189,13 @@ def _spec(config: TrialConfig, split: Split, side: int, from_map: bool) -> Block
     )
 
 
-def _room(folder: Path, specs: Sequence[BlockSpec], budget_gb: float, promised: int) -> int:
-    """Bytes that a cache may have in the end: the budget, and what the disk has left beside what it has already."""
+def _lacking(plan: CachePlan, folder: Path, budget_gb: float, promised: int) -> str:
+    """Say that a cache has not enough of the budget, or of what the disk has left beside it; empty where it has."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(above).free - _RESERVE - promised
-    return max(0, int(min(budget_gb * 1e9, free + _written(folder, specs))))
+    free = shutil.disk_usage(above).free - _RESERVE - promised + _written(folder, plan.specs)
+    room = max(0, min(int(budget_gb * 1e9), free))
+    needed = f"{plan.mode} needs {size_text(plan.num_bytes)}"
+    return f"{needed}, but got {size_text(room)} of budget and disk" if plan.num_bytes > room else ""
 
 
 def _written(folder: Path, specs: Sequence[BlockSpec]) -> int:

@@ -51,8 +51,7 @@ class CachedOutputs:
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Read from the cache: the arg-max was taken before the logits were rounded."""
         parts = self._parts.values()
-        holding = [next((spec, right) for spec, _, right in parts if scale in spec.scales) for scale in scales]
-        found = [right[:, spec.verdicts_of(scale)] for (spec, right), scale in zip(holding, scales, strict=True)]
+        found = [next(right[:, s.verdicts_of(scale)] for s, _, right in parts if scale in s.scales) for scale in scales]
         return torch.cat(found, dim=1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:

@@ -39,29 +39,17 @@ _OTHER_FILES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 )
 
 
-def refuse_missing(path: Path) -> None:
-    """Refuse a path where there is no file.
-
-    Raises:
-        TeacherError: If there is none.
-    """
-    if not path.is_file():
-        raise TeacherError(f"{path} must be a weights file, but there is no such file")
-
-
 def read_foreign(path: Path) -> dict[str, Tensor]:
     """Read the state dict out of a foreign file, of ``torch.save`` or safetensors.
 
     Raises:
         TeacherError: If the file is missing, too large, holds no weights, or needs anything but plain data to be read.
     """
-    refuse_missing(path)
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise TeacherError(f"{path} must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")
-    with path.open("rb") as file:
-        head = file.read(512)
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise ValueError(f"it must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")
+        with path.open("rb") as file:
+            head = file.read(512)
         if _SAFETENSORS.match(head):
             return safetensors.torch.load(path.read_bytes())
         return _load_pickle(path, head)
@@ -71,8 +59,6 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path, head: bytes) -> dict[str, Tensor]:
     what = "empty" if not head else next((what for form, what in _OTHER_FILES if form.match(head)), "")
-    if not what and not head.startswith((b"PK", b"\x80")) and b"\0ustar" not in head and b"\0" not in head:
-        what = "a text file"
     if what:
         raise ValueError(f"it is {what}")
     with torch.serialization.safe_globals(_plain_globals()):
@@ -136,6 +122,8 @@ def _refusal(error: BaseException) -> str:
     wanted = re.search(r"GLOBAL (\S+)", str(error))
     if wanted:
         return f"it needs {wanted[1]}; nothing was run"
+    if isinstance(error, OSError):
+        return f"it cannot be read: {error.strerror}"
     if isinstance(error, ValueError):
         return " ".join(str(error).split())[:200]
     # Not torch's own words, which advise to switch the safety off.

@@ -50,6 +50,6 @@ def _check_known(config: TrialConfig, folders: TrialFolders) -> None:
     teacher = config.teacher
     if teacher is None or teacher.weights != "train" or not config.data.parts:
         return
-    if teacher.digest is None or folders.teachers.with_digest(teacher.digest) is None:
+    if teacher.digest is None or folders.teachers.known("digest", teacher.digest) is None:
         known = f"teacher {teacher.digest[:12]}" if teacher.digest else f"the teacher {teacher.arch}"
         raise StateError(f"{known} is not in the store, and no teacher is trained on what a confirmation trains on")
