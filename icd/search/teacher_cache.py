@@ -39,7 +39,8 @@ def build_caches(
     promised = 0
     for teacher in teachers:
         # A search may put whatever one of its trials has beside any of its teachers.
-        own = [replace(config, teacher=teacher) for config in configs if config.teacher]
+        taught = sorted(filter(lambda c: c.teacher, configs), key=lambda config: config.teacher != teacher)
+        own = [replace(config, teacher=teacher) for config in taught]
         promised += _build_one(own, where, mode, {**room, "promised": promised}, execution, announce)
 
 
