@@ -126,7 +126,7 @@ CACHE = together(
         default="auto",
         show_default=True,
         help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
-        "(off); auto takes what was begun, else the smaller one that fits, else off.",
+        "(off); auto takes what was begun, else the smaller one that fits and is worth it, else off.",
     ),
     click.option(
         "--teacher-cache-gb",

@@ -439,7 +439,10 @@ def test_a_build_looks_through_what_is_there_by_steps_and_stops_between_them(
         build(cache_of(config_of(), split, teacher, tmp_path), split, Execution(stop=lambda: True))
 
 
-def test_the_scale_ablation_keeps_a_stream_for_each_seed_and_says_what_is_lacking(tmp_path: Path) -> None:
+def test_the_scale_ablation_keeps_a_stream_for_each_seed_and_says_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
     space = SearchSpace(read_sweep(read_yaml(Path(__file__).parents[2] / "search_spaces" / "ablation_scales.yaml")))
     configs = [pinned(config) for config in space.extremes()]
     cub: Any = SimpleNamespace(train=range(5394), num_classes=200, mean=(0.5,) * 3, std=(0.5,) * 3)
