@@ -92,7 +92,7 @@ def plan_cache(
     if mode == "off":
         return CachePlan(mode="off", reason="as asked")
     plans = [_plan(suited, split, kind, trials or len(suited), ranges or {}) for kind in ("full", "stream")]
-    lacking = {plan.mode: _lacking(plan, folder, budget_gb, promised) for plan in plans}
+    lacking: dict[str, str] = {plan.mode: _lacking(plan, folder, budget_gb, promised) for plan in plans}
     sizes = ", ".join(f"{plan.mode} {size_text(plan.num_bytes)}" for plan in plans)
     for plan in plans:
         if plan.mode == mode:
