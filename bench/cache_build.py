@@ -26,8 +26,9 @@ from cached import config_of
 from icd.data import DATASETS, Request
 from icd.data.split import Split
 from icd.models import Network, build_model
-from icd.teacher.cache import open_cache, plan_cache
+from icd.teacher.cache import open_cache
 from icd.teacher.cache_builder import build
+from icd.teacher.cache_plan import plan_cache
 from icd.training.loop import Execution, train_batches
 
 EPOCHS = 240

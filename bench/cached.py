@@ -20,7 +20,8 @@ from icd.config.trial import TrialConfig
 from icd.config.yaml import parse_yaml
 from icd.data import DATASETS, Request
 from icd.models import build_model
-from icd.teacher.cache import open_cache, plan_cache
+from icd.teacher.cache import open_cache
+from icd.teacher.cache_plan import plan_cache
 from icd.training.loop import Execution, train
 
 EPOCHS = 2  # of 101 steps

@@ -27,7 +27,7 @@ from icd.config.read_sweep import read_sweep
 from icd.config.trial import TrialConfig
 from icd.config.yaml import read_yaml
 from icd.search.suggest.search_space import SearchSpace
-from icd.teacher.cache import CacheMode
+from icd.teacher.cache_plan import CacheMode
 from icd.teacher.store import prepare
 from icd.training.loop import EpochMetrics, Execution
 from icd.worker.single_trial import run_trial

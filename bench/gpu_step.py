@@ -50,7 +50,8 @@ from icd.data.split import ClosedTest, Split
 from icd.data.views import CropFlip
 from icd.methods import PAPER_ROWS, CellDistillation
 from icd.models import Network, build_model
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache import TeacherCache, open_cache
+from icd.teacher.cache_plan import plan_cache
 from icd.training.engine import DeviceEpochs
 from icd.training.epoch_inputs import EagerEpochs, EpochInputs
 from icd.training.loop import Execution

@@ -30,8 +30,9 @@ from icd.data.split import Split
 from icd.losses import BaseLoss, DecoupledKD, KnowledgeDistillation, LocalRelations, NormalizedKD
 from icd.methods import CellDistillation, Step
 from icd.models import build_model
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache import TeacherCache, open_cache
 from icd.teacher.cache_builder import build
+from icd.teacher.cache_plan import plan_cache
 from icd.training.loop import Execution, train_batches
 from icd.training.step import TrainStep
 

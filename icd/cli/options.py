@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-CACHE_GB = 64.0  # as icd.teacher.cache.BUDGET_GB, which would bring torch along
+CACHE_GB = 64.0  # as icd.teacher.cache_plan.BUDGET_GB, which would bring torch along
 
 
 def start_logging(*, debug: bool = False, quiet: bool = False) -> None:
@@ -126,7 +126,7 @@ CACHE = together(
         default="auto",
         show_default=True,
         help="Keep the teacher's answers for every view (full), for one sequence of views (stream), or not at all "
-        "(off); auto takes what was begun, else the smaller one that fits, else off.",
+        "(off); auto takes what was begun, else the smaller one that fits and is worth it, else off.",
     ),
     click.option(
         "--teacher-cache-gb",

@@ -13,7 +13,7 @@ import click
 from icd.cli.format import write
 from icd.cli.main import Verbs
 from icd.cli.options import CACHE, DEVICE, FILE, JSON, ROOT, SET, WHERE, Verb, check_writable, places, together
-from icd.errors import CheckpointError, UsageError
+from icd.errors import CheckpointError, TeacherError, UsageError
 from icd.text import size_text
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ def train_command(as_json: bool, **options: Any) -> None:
 @WHERE
 def import_command(file: Path, as_json: bool, **options: Any) -> None:
     """Bring in published weights (RepDistiller, mdistiller, SDD, iCD); FILE is read without running its code."""
-    from icd.teacher.foreign_weights import refuse_missing
     from icd.teacher.store import import_teacher
     from icd.worker.trial_inputs import read_data
 
-    refuse_missing(file)  # before images are read, which may take a while
+    if not file.is_file():  # before images are read, which may take a while
+        raise TeacherError(f"{file} must be a weights file, but there is no such file")
     config, where = _recipe(**options), places(options)
     config, split = read_data(config, where)
     check_writable(where.root)
@@ -136,11 +136,10 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
 @ROOT
 def ls_command(as_json: bool, root: Path) -> None:
     """List the caches, how full they are and what they take."""
-    from icd.teacher.cache import found_caches
     from icd.teacher.cache_block import Block, read_spec
 
     rows = []
-    for folder in found_caches(places({"root": root}).teacher_cache):
+    for folder in _named(places({"root": root}).teacher_cache, ()):
         with closing(Block(folder, read_spec(folder))) as block:
             disk, spec = sum(512 * file.stat().st_blocks for file in folder.glob("*")), block.spec
             size = {"slots": spec.num_slots, "filled": block.filled(), "bytes": spec.num_bytes, "disk_bytes": disk}
@@ -188,9 +187,9 @@ def rm_command(digests: tuple[str, ...], everything: bool, root: Path) -> None:
 
 
 def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
-    from icd.teacher.cache import found_caches
+    from icd.teacher.cache_block import HEADER
 
-    known = found_caches(folder)
+    known = sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
     for digest in digests:
         if sum(path.name.startswith(digest) for path in known) != 1:
             raise UsageError(f"a cache must be named by the beginning of its digest, but got {digest!r}; see 'ls'")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STRENGTHS = 30  # of RandAugment run from 0 to this
 
 
-def draw(seed: int, epoch: int, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
+def draw(seed: int, epoch: ArrayLike, indices_B: ArrayLike, num_views: int) -> NDArray[np.int64]:
     """Choose the view that each image [B] shows in an epoch: int64 [B], uniform over ``range(num_views)``.
 
     A pure function of (seed, epoch, image index): the batch an image is in, the process and a resume do not matter.

@@ -77,7 +77,7 @@ def make_plan(sweep: SweepConfig, settings: Settings, *, measure: bool, curves: 
         settings.announce(f"note: {line}")
     devices = partition_devices(sweep.resources, usable_cpus(), visible_gpus())
     prepared = _measure(space, sweep, settings, devices) if measure else None
-    trials = _trials(sweep, space)
+    trials = space.trials()
     epochs = max(runs[-1].last for runs in trials_of_corners)
     paces = prepared.paces if prepared else {}
     gpus_per_trial = sweep.resources.gpus_of_a_trial(bool(prepared and prepared.gpus))
@@ -167,20 +167,12 @@ def _measure(space: SearchSpace, sweep: SweepConfig, settings: Settings, devices
     with tempfile.TemporaryDirectory(prefix="icd-plan-") as logs:
         executor = LocalExecutor(devices[:1], Path(logs), threads=max(1, int(sweep.resources.cpus_per_trial)))
         try:
-            request = replace(preparation(space.extremes(), sweep, settings, probe=True), measure=True)
+            request = replace(
+                preparation(space.extremes(), sweep, settings, probe=True, **space.extent()), measure=True
+            )
             return executor.prepare(request, settings.announce, settings.stop)
         finally:
             executor.close()
-
-
-def _trials(sweep: SweepConfig, space: SearchSpace) -> int | None:
-    """Count what the budget or the points of the space allow; None where only hours end the sweep."""
-    limits, size = [] if sweep.budget.trials is None else [sweep.budget.trials], space.size()
-    if size is not None and (limits or sweep.sampler.name == "grid"):
-        named = [space.members(space.baseline(item))[0].config for item in sweep.enqueue]
-        outside = sum(space.params(config, {}) is None for config in named)
-        limits.append(size + outside + sum(not start.params for start in space.starts))
-    return max(min(limits), len(space.enqueued)) if limits else None
 
 
 def _suggestions(sweep: SweepConfig, space: SearchSpace) -> dict[int, dict[str, Any]]:

@@ -84,7 +84,8 @@ def run(sweep: SweepConfig, document: Mapping[str, Any], settings: Settings) -> 
         known = begun.attributes if begun else {}
         # A cache's rounding is not a live teacher's: what was begun goes on the same way.
         chosen = {name: known[name] for name in ("teacher_caches", "tuned", "data_digest", "teachers") if name in known}
-        prepared = held.prepare(sweep, preparation(space.extremes(), sweep, settings, probe=begun is None, **chosen))
+        request = preparation(space.extremes(), sweep, settings, probe=begun is None, **space.extent(), **chosen)
+        prepared = held.prepare(sweep, request)
         ledger = begun or _create(held.storage, space, kept, prepared, settings)
         ledger.note_study(**kept)  # not before: other resources may not fit
         return _drive(sweep, space, ledger, prepared, held)

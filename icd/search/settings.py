@@ -10,7 +10,7 @@ from icd.config.sweep import Engine, SweepConfig, engine_asked
 from icd.config.trial import TrialConfig
 from icd.search.core.preparation import PreflightRequest
 from icd.storage.bucket import url_of
-from icd.teacher.cache import BUDGET_GB, CacheMode
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode
 
 if TYPE_CHECKING:
     from icd.search.controller.controller import SweepController
@@ -56,7 +56,7 @@ def preparation(
         settings: How and where.
         probe: Whether each configuration is tried.
         **chosen: What was chosen or found before: ``teacher_caches``, ``tuned``, ``data_digest``, ``test_digest``,
-            ``teachers``.
+            ``teachers``. For a search also ``trials`` and ``ranges``.
     """
     return PreflightRequest(
         configs=[config.to_data() for config in configs],

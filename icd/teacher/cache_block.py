@@ -22,7 +22,6 @@ Shape key:
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -38,6 +37,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from icd.data.loader import Numbers
 from icd.errors import CheckpointError, SetupError
 from icd.kept import kept
 from icd.losses.cells import bins, cell_logits
@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 _DIGITS = 16
 HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
-
-Slots = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +126,13 @@ class BlockSpec:
         start = 1 + sum(other**2 for other in self.scales if other < scale)
         return slice(start, start + scale**2)
 
-    def slots(self, epoch: int, indices_B: Slots, view_ids_B: Slots) -> Slots:
+    def slots(self, epoch: int, indices_B: Numbers, view_ids_B: Numbers) -> Numbers:
         """Where the entries of a batch lie."""
         if self.sequence is None:
             return indices_B * self.num_views + view_ids_B
         return (epoch - 1) * self.num_images + indices_B
 
-    def image_of(self, slots_S: Slots) -> Slots:
+    def image_of(self, slots_S: Numbers) -> Numbers:
         """Which image a slot belongs to."""
         return slots_S // self.num_views if self.sequence is None else slots_S % self.num_images
 
@@ -156,13 +154,12 @@ class Block:
                 self._entries_fd = os.open(folder / _ENTRIES, os.O_RDWR)
                 opened.callback(os.close, self._entries_fd)
                 self._claims = opened.enter_context(closing(ByteLocks(folder / _CLAIMS)))
-                self._check_sizes()
                 shape, checks = (spec.num_slots, spec.entry_bytes), folder / _CHECKS
                 self._entries_SW: NDArray[np.uint8] = np.memmap(folder / _ENTRIES, np.uint8, "r", shape=shape)
                 self._checks_S: NDArray[np.uint32] = np.memmap(checks, np.uint32, "r+", shape=shape[:1])
                 self._opened = opened.pop_all()
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{error.filename} is missing; drop the cache") from error
+        except (FileNotFoundError, ValueError) as error:  # NumPy maps no file that is too short
+            raise CheckpointError(f"{folder} is incomplete; drop the cache: {error}") from error
         except OSError as error:
             raise SetupError(f"{folder} cannot be made or opened: {error.strerror}") from error
 
@@ -174,7 +171,7 @@ class Block:
         """Count entries."""
         return int(np.count_nonzero(self._checks_S))
 
-    def missing(self, slots_B: Slots) -> NDArray[np.bool_]:
+    def missing(self, slots_B: Numbers) -> NDArray[np.bool_]:
         """Say which entries are not there yet, or fail their checksums; of those a warning tells once."""
         is_there_B = np.asarray(self._checks_S[slots_B] != 0)
         unseen = slots_B[is_there_B & ~self._seen_S[slots_B]].tolist()
@@ -185,7 +182,7 @@ class Block:
             logger.warning("%s: entries fail their checksums, and the teacher computes them again", self.folder)
         return ~(is_there_B & self._seen_S[slots_B])
 
-    def read(self, slots_B: Slots) -> tuple[Tensor, Tensor]:
+    def read(self, slots_B: Numbers) -> tuple[Tensor, Tensor]:
         """Give rows [B, R, K] in float16, as they are stored, and verdicts [B, V].
 
         Raises:
@@ -200,7 +197,7 @@ class Block:
         rows_BRK = torch.from_numpy(rows_BR.reshape(len(slots_B), spec.num_rows, spec.num_classes))
         return rows_BRK, torch.from_numpy(bits_BV.astype(bool))
 
-    def write(self, slots_B: Slots, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
+    def write(self, slots_B: Numbers, rows_BRK: Tensor, verdicts_BV: Tensor) -> None:
         """Put entries in place, each whole before its checksum says that it is there; neighbours in one go.
 
         Raises:
@@ -226,29 +223,19 @@ class Block:
             raise SetupError(f"{self.folder / _ENTRIES} cannot be written: {error.strerror}") from error
         self._checks_S[slots_B] = [_check(entry_W) for entry_W in entries_BW]
 
-    def claim(self, slots_B: Slots) -> AbstractContextManager[None]:
+    def claim(self, slots_B: Numbers) -> AbstractContextManager[None]:
         """Keep other writers, threads of this process too, from the images of these slots; waits for their ends."""
         return self._claims.held(self.spec.image_of(slots_B).tolist())
 
-    def damaged(self, *, chunk: int = 4096, repair: bool = False) -> int:
+    def damaged(self, *, repair: bool = False) -> int:
         """Check every entry; returns how many fail. ``repair`` makes them missing, to be computed again."""
-        found = 0
-        for first in range(0, self.spec.num_slots, chunk):
-            slots_B = first + np.flatnonzero(self._checks_S[first : first + chunk])
-            bad = [slot for slot in slots_B.tolist() if not self._is_whole(slot)]
-            found += len(bad)
-            if repair and bad:
-                self._checks_S[bad] = 0
-        return found
+        bad = [slot for slot in np.flatnonzero(self._checks_S).tolist() if not self._is_whole(slot)]
+        if repair:
+            self._checks_S[bad] = 0
+        return len(bad)
 
     def _is_whole(self, slot: int) -> bool:
         return _check(self._entries_SW[slot]) == int(self._checks_S[slot])
-
-    def _check_sizes(self) -> None:
-        for name, width in ((_ENTRIES, self.spec.entry_bytes), (_CHECKS, 4)):
-            size, wanted = (self.folder / name).stat().st_size, width * self.spec.num_slots
-            if size != wanted:
-                raise CheckpointError(f"{self.folder / name} must have {wanted} bytes, but got {size}; drop the cache")
 
 
 def block_folder(root: Path, spec: BlockSpec) -> Path:
@@ -263,15 +250,13 @@ def read_spec(folder: Path) -> BlockSpec:
         CheckpointError: If it holds no block, or one of another version.
     """
     try:
-        data = json.loads(text := (folder / HEADER).read_text())
+        data = json.loads((folder / HEADER).read_text())
         if data.pop("version") != VERSION:
             raise ValueError("version")
         sequence = data.pop("sequence")
         return BlockSpec(**data, sequence=tuple(sequence) if sequence else None)
-    except OSError as error:
-        raise CheckpointError(f"{folder} holds no teacher cache: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"no block of a teacher cache of version {VERSION}: {text[:80]!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} holds no teacher cache of version {VERSION}: {error}") from error
 
 
 def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,14 +286,11 @@ def _make(folder: Path, spec: BlockSpec) -> None:
         if header.read_text() != spec.text():
             raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
         return
+    # Two may come at once: each step but the last leaves what the other has done.
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".making").open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
-        if header.exists():
-            return
-        (folder / _CLAIMS).touch()
-        (folder / _ENTRIES).touch()
-        os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
-        with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
-            os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
-        write_durably(header, spec.text().encode())  # last: a block without a header does not exist
+    (folder / _CLAIMS).touch()
+    with (folder / _ENTRIES).open("ab") as entries:
+        entries.truncate(spec.num_slots * spec.entry_bytes)
+    with (folder / _CHECKS).open("ab") as checks:  # real blocks: a hole could not be filled on a full disk
+        os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
+    write_durably(header, spec.text().encode())  # last: a block without a header does not exist

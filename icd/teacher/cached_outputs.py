@@ -50,12 +50,8 @@ class CachedOutputs:
 
     def cells_right(self, scales: Sequence[int], cells_BPK: Tensor, labels_B: Tensor) -> Tensor:
         """Read from the cache: the arg-max was taken before the logits were rounded."""
-        found = []
-        for scale in scales:
-            for spec, _, verdicts_BV in self._parts.values():
-                if scale in spec.scales:
-                    found.append(verdicts_BV[:, spec.verdicts_of(scale)])
-                    break
+        parts = self._parts.values()
+        found = [next(right[:, s.verdicts_of(scale)] for s, _, right in parts if scale in s.scales) for scale in scales]
         return torch.cat(found, dim=1)
 
     def logits_right(self, labels_B: Tensor) -> Tensor:

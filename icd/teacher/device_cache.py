@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CHUNK = 4096  # entries that are copied at once
-_FILLED_AT_ONCE = 256  # images given to the cache at once
 _SPARED = 0.2  # share of the device's memory that is left for the trials themselves
 _HOST_ROOM = 10**9  # what a CPU lends, where this path only runs to be tested
 
@@ -86,7 +85,7 @@ class DeviceCache:
         new_n = rows_N  # indices into what is shown
         if self.whole:
             new_n = np.flatnonzero(~np.logical_and.reduce([mirror.is_filled_S[slots_N] for mirror in self.mirrors]))
-        self._compute(slots_N[new_n], indices_N[new_n], view_ids_N[new_n], show)
+        self.cache.compute(slots_N[new_n], indices_N[new_n], view_ids_N[new_n], show)
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
             mirror.copy(block, slots_N[new_n], rows_N[new_n])
         return rows_N
@@ -109,12 +108,6 @@ class DeviceCache:
     def _read(self, slots_N: Numbers) -> None:
         for block, mirror in zip(self.cache.blocks, self.mirrors, strict=True):
             block.missing(slots_N[~mirror.is_filled_S[slots_N]] if self.whole else slots_N)
-
-    def _compute(self, slots_n: Numbers, indices_n: Numbers, view_ids_n: Numbers, show: Show) -> None:
-        lacking = np.flatnonzero(self.cache.missing(slots_n))
-        shown = show(indices_n[lacking], view_ids_n[lacking], _FILLED_AT_ONCE)
-        for part, batch in enumerate(shown):
-            self.cache.fill(batch, slots_n[lacking[part * _FILLED_AT_ONCE : (part + 1) * _FILLED_AT_ONCE]])
 
 
 def _whole_mirrors(blocks: list[Block], device: torch.device) -> list[Mirror] | None:

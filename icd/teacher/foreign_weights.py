@@ -9,7 +9,7 @@ Source of the formats: RepDistiller, mdistiller, SDD and iCD save ``{"model": st
 
 import argparse
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,9 @@ _OTHER_FILES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\s*<\?xml|\s*<error", "an answer of a server (XML), probably an error; look into it"),
         (rb"\x89HDF", "an HDF5 file (Keras?), which PyTorch does not read"),
         (rb"\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!", "a compressed archive; unpack it first"),
-        (rb"%PDF", "a PDF document"),
-        (rb"\x89PNG|\xff\xd8\xff|GIF8", "an image"),
-        (rb"\x93NUMPY", "a NumPy array"),
         (rb"\s*[\[{]", "a JSON or text file"),
     )
 )
-
-
-def refuse_missing(path: Path) -> None:
-    """Refuse a path where there is no file.
-
-    Raises:
-        TeacherError: If there is none.
-    """
-    if not path.is_file():
-        raise TeacherError(f"{path} must be a weights file, but there is no such file")
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:
@@ -58,13 +45,11 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     Raises:
         TeacherError: If the file is missing, too large, holds no weights, or needs anything but plain data to be read.
     """
-    refuse_missing(path)
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise TeacherError(f"{path} must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")
-    with path.open("rb") as file:
-        head = file.read(512)
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise ValueError(f"it must have at most {_MOST_BYTES >> 30} GiB, but has {size / (1 << 30):.1f}")
+        with path.open("rb") as file:
+            head = file.read(512)
         if _SAFETENSORS.match(head):
             return safetensors.torch.load(path.read_bytes())
         return _load_pickle(path, head)
@@ -74,8 +59,6 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path, head: bytes) -> dict[str, Tensor]:
     what = "empty" if not head else next((what for form, what in _OTHER_FILES if form.match(head)), "")
-    if not what and not head.startswith((b"PK", b"\x80")) and b"\0ustar" not in head and b"\0" not in head:
-        what = "a text file"
     if what:
         raise ValueError(f"it is {what}")
     with torch.serialization.safe_globals(_plain_globals()):
@@ -108,17 +91,14 @@ def unwrapped(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapping[s
         state: As it was saved, perhaps by a compiled or wrapped network.
         wanted: The network's own keys.
     """
-    plain = {_without_wrappers(name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    plain = {
+        ".".join(part for part in name.split(".") if part not in _WRAPPERS): tensor
+        for name, tensor in state.items()
+        if name != "n_averaged"
+    }
     first = next(iter(plain), "").partition(".")[0] + "."
-    tries: list[Callable[[str], str]] = [str, lambda name: name.removeprefix(first)]
-    for renamed in ({rename(name): tensor for name, tensor in plain.items()} for rename in tries):
-        if all(name in wanted for name in renamed):
-            return renamed
-    return state if all(name in wanted for name in state) else plain
-
-
-def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    short = {name.removeprefix(first): tensor for name, tensor in plain.items()}
+    return next((named for named in (plain, short, state) if all(name in wanted for name in named)), plain)
 
 
 def _is_state_dict(content: dict[Any, Any]) -> bool:
@@ -142,6 +122,8 @@ def _refusal(error: BaseException) -> str:
     wanted = re.search(r"GLOBAL (\S+)", str(error))
     if wanted:
         return f"it needs {wanted[1]}; nothing was run"
+    if isinstance(error, OSError):
+        return f"it cannot be read: {error.strerror}"
     if isinstance(error, ValueError):
         return " ".join(str(error).split())[:200]
     # Not torch's own words, which advise to switch the safety off.

@@ -3,11 +3,12 @@
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -114,13 +115,9 @@ class TeacherStore:
         hint = did_you_mean(reference, [card.name for card in cards]) if cards else "the store is empty"
         raise TeacherError(f"no teacher {reference!r} in {self.folder}; {hint}; see 'icd teacher list'")
 
-    def with_recipe(self, recipe: str) -> Teacher | None:
-        """Give the teacher that a configuration trained, if there is one."""
-        return next((card for card in self.all() if card.recipe == recipe), None)
-
-    def with_digest(self, digest: str) -> Teacher | None:
-        """Give the teacher whose weights have a digest, if there is one."""
-        return next((card for card in self.all() if card.digest == digest), None)
+    def known(self, field: Literal["recipe", "digest"], value: str) -> Teacher | None:
+        """Give the teacher that a configuration trained, or whose weights have a digest, if there is one."""
+        return next((card for card in self.all() if getattr(card, field) == value), None)
 
     def add(self, card: Teacher, state: Mapping[str, Tensor]) -> Teacher:
         """Keep a teacher; the same weights again are the same teacher.
@@ -244,7 +241,8 @@ def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialC
     network = fitted(state, student.arch, student.stem, split.num_classes, source=str(path)).eval()
     network.to(memory_format=torch.channels_last)
     measured = evaluate(network, evaluation_batches(config, split, split.val, Execution()))
-    if measured["top1"] <= _chance(split.num_classes, len(split.val)):
+    share = 1 / split.num_classes  # that guessing gets right, but for two standard deviations
+    if measured["top1"] <= 100 * (share + 2 * math.sqrt(share * (1 - share) / len(split.val))):
         logger.warning(
             "%s is no better than chance on the validation images of %s (top-1 %.2f %%): was it trained on these "
             "classes, in this order, with this normalisation?",
@@ -254,12 +252,6 @@ def import_teacher(store: TeacherStore, path: Path, split: Split, config: TrialC
     digest = weights_digest(state)
     card = _card(network, digest, config, split, measured["top1"], name=name, origin=f"imported from {path.name}")
     return store.add(replace(card, val_unseen=False, recipe=None), state)
-
-
-def _chance(num_classes: int, num_images: int) -> float:
-    """Top-1 accuracy in percent that guessing hardly exceeds: its mean and two standard deviations."""
-    share = 1 / num_classes
-    return 100 * (share + 2 * math.sqrt(share * (1 - share) / num_images))
 
 
 def recipe(data: DataConfig, teacher: TeacherConfig) -> TrialConfig:
@@ -288,28 +280,22 @@ def train_teacher(
 
     A training that was cut off continues from its checkpoint; one that another process is at is waited for.
     """
-    if (known := store.with_recipe(config.key())) is not None:
+    if (known := store.known("recipe", config.key())) is not None:
         return known
     working = store.folder / ".training" / config.key()[:_DIGITS]
     with alone_in(working, announce, execution.stop, lambda: execution.progress(0, 0, 1)):
-        return store.with_recipe(config.key()) or _train_in(working, store, config, split, execution, name)
-
-
-def _train_in(
-    working: Path, store: TeacherStore, config: TrialConfig, split: Split, execution: Execution, name: str | None
-) -> Teacher:
-    working.mkdir(exist_ok=True)
-    trained = train(config, split, None, replace(execution, checkpoints=working))
-    if not trained.finished:
-        epochs = config.training.epochs
-        raise Interrupted(f"teacher training stopped after epoch {trained.epoch} of {epochs}; start again to continue")
-    state, top1 = trained.network.state_dict(), trained.metrics["val/top1"]
-    card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
-    card = store.add(card, state)
-    for path in working.glob("*"):
-        path.unlink()
-    working.rmdir()
-    return card
+        if (known := store.known("recipe", config.key())) is not None:
+            return known
+        working.mkdir(exist_ok=True)
+        trained = train(config, split, None, replace(execution, checkpoints=working))
+        if not trained.finished:
+            done = f"epoch {trained.epoch} of {config.training.epochs}"
+            raise Interrupted(f"teacher training stopped after {done}; start again to continue")
+        state, top1 = trained.network.state_dict(), trained.metrics["val/top1"]
+        card = _card(trained.network, weights_digest(state), config, split, top1, name=name, origin="trained")
+        card = store.add(card, state)
+        shutil.rmtree(working)
+        return card
 
 
 def prepare(
@@ -320,7 +306,7 @@ def prepare(
         return None
     if teacher.weights == "pretrained":
         return _pretrained(teacher, split)
-    card = store.with_digest(teacher.digest) if teacher.digest else None
+    card = store.known("digest", teacher.digest) if teacher.digest else None
     if card is None and teacher.weights == "train":
         card = train_teacher(store, recipe(config.data, teacher), split, execution, None, announce)
         if execution.stop():

@@ -19,7 +19,8 @@ from icd.methods import METHODS, CrossEntropy
 from icd.models import Network, build_model
 from icd.plugin_places import place_of_class
 from icd.search.core.preparation import PreflightRequest, PreflightResult, teacher_name
-from icd.teacher.cache import CacheMode, plan_cache, suits, summary
+from icd.teacher.cache import summary
+from icd.teacher.cache_plan import CacheMode, plan_cache, suits
 from icd.teacher.store import prepare
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution
@@ -61,6 +62,7 @@ class _Preflight:
         ]
         self.networks: dict[str, Network] = {}
         self.test_digest, self.test_images = "", 0
+        self.promised = 0  # bytes that planned caches will still take
 
     def run(self) -> PreflightResult:
         """Take all steps."""
@@ -146,20 +148,33 @@ class _Preflight:
     def _plan_cache(self, name: str, digest: str) -> CacheMode:
         """Choose how a teacher is answered for, for all trials that have it."""
         request = self.request
+        teacher = next(config.teacher for config in self.configs if config.teacher and teacher_name(config) == name)
+        # A search may put whatever one of its trials has beside any of its teachers.
         its_own = [
             replace(
                 config,
                 data=replace(config.data, digest=self.digest),
-                teacher=replace(config.teacher, digest=digest),
+                teacher=replace(teacher, digest=digest),
             )
             for config in self.configs
-            if config.teacher is not None and teacher_name(config) == name
+            if config.teacher is not None and (request.trials or teacher_name(config) == name)
         ]
         mode = cache_mode(request, name, its_own)
         sharing = {teacher_name(config) for config in self.configs if suits(config)}
         budget_gb, chosen = request.teacher_cache_gb / max(1, len(sharing)), mode == request.teacher_caches.get(name)
         folder = self.folders.teacher_cache
-        plan = plan_cache(its_own, self.shown, mode, folder=folder, budget_gb=budget_gb, chosen=chosen)
+        plan = plan_cache(
+            its_own,
+            self.shown,
+            mode,
+            folder=folder,
+            budget_gb=budget_gb,
+            promised=self.promised,
+            trials=request.trials,
+            ranges=request.ranges,
+            chosen=chosen,
+        )
+        self.promised += plan.to_come(folder)
         self.say(summary(plan))
         return plan.mode
 

@@ -21,7 +21,7 @@ from icd.models import Network
 from icd.plugins import fault
 from icd.search.core.attempts import DISK, Attempt, AttemptResult, EpochReport, ResultKind, stop_asked
 from icd.search.core.preparation import teacher_name
-from icd.teacher.cache import suits
+from icd.teacher.cache_plan import suits
 from icd.training.engine import spent
 from icd.training.hardware import device_name
 from icd.training.loop import EpochMetrics, Execution

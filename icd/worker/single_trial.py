@@ -12,7 +12,7 @@ from icd.config.trial import TrialConfig, settled
 from icd.data.split import Split, for_trial
 from icd.errors import ConfigError, Interrupted, Problem
 from icd.storage.folder_lock import alone_in
-from icd.teacher.cache import BUDGET_GB, CacheMode
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode
 from icd.teacher.store import fitted, prepare
 from icd.training.evaluation import evaluate
 from icd.training.kernels import kernels

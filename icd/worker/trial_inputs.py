@@ -20,7 +20,8 @@ from icd.errors import ConfigError, Problem, StateError
 from icd.models import Network
 from icd.search.core.preparation import PreflightRequest
 from icd.storage.bucket import bucket_of, local_root
-from icd.teacher.cache import BUDGET_GB, CacheMode, TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import TeacherCache, open_cache, summary
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode, plan_cache
 from icd.teacher.store import TeacherStore, prepare
 from icd.training.loop import Execution, to_device
 
@@ -128,7 +129,7 @@ def open_teacher_cache(
     A sweep's preflight has chosen the mode of its trials and kept to the budget.
     """
     folder = folders.teacher_cache
-    plan = plan_cache([config], split, mode, folder=folder, budget_gb=budget_gb, alone=alone, chosen=not alone)
+    plan = plan_cache([config], split, mode, folder=folder, budget_gb=budget_gb, chosen=not alone)
     cache = open_cache(plan, config, teacher, folder)
     if config.teacher is not None:
         announce(summary(plan, cache))
@@ -174,6 +175,6 @@ def _check_known(config: TrialConfig, folders: TrialFolders) -> None:
     teacher = config.teacher
     if teacher is None or teacher.weights != "train" or not config.data.parts:
         return
-    if teacher.digest is None or folders.teachers.with_digest(teacher.digest) is None:
+    if teacher.digest is None or folders.teachers.known("digest", teacher.digest) is None:
         known = f"teacher {teacher.digest[:12]}" if teacher.digest else f"the teacher {teacher.arch}"
         raise StateError(f"{known} is not in the store, and no teacher is trained on what a confirmation trains on")

@@ -17,7 +17,8 @@ from icd.config.yaml import parse_yaml
 from icd.data import DATASETS, Request
 from icd.data.split import Split
 from icd.models import Network, build_model
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache import TeacherCache, open_cache
+from icd.teacher.cache_plan import plan_cache
 from icd.training.loop import Execution, train
 
 STEPS_AN_EPOCH, EPOCHS = 10, 20

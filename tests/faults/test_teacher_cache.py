@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from icd.data.split import Split
-from icd.teacher.cache import plan_cache
 from icd.teacher.cache_block import Block, block_folder
+from icd.teacher.cache_plan import plan_cache
 from tests.integration.test_teacher_cache import config_of
 from tests.tiny import images
 

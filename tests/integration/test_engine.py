@@ -17,7 +17,8 @@ from icd.data.split import Split
 from icd.errors import NonFiniteLossError
 from icd.models import Network, build_model
 from icd.teacher import device_cache
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache
+from icd.teacher.cache import TeacherCache, open_cache
+from icd.teacher.cache_plan import plan_cache
 from icd.training.draws import seed_step
 from icd.training.engine import _DRIFT, DeviceEpochs, spent
 from icd.training.epoch_inputs import EpochInputs

@@ -3,7 +3,7 @@
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,21 +14,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from icd.config.read_sweep import read_sweep
 from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
-from icd.config.yaml import parse_yaml
+from icd.config.yaml import parse_yaml, read_yaml
 from icd.data.loader import Batch
 from icd.data.split import Split
-from icd.errors import ConfigError, SetupError
+from icd.errors import ConfigError, Interrupted, SetupError
 from icd.losses.cells import cell_logits
 from icd.methods import LiveOutputs, Step
 from icd.models import MODELS, Network, build_model
 from icd.plugins import Plugin
 from icd.search.core.preparation import PreflightRequest, teacher_name
+from icd.search.suggest.search_space import SearchSpace
 from icd.teacher import cache_builder
-from icd.teacher.cache import TeacherCache, open_cache, plan_cache, summary
+from icd.teacher.cache import TeacherCache, open_cache, summary
 from icd.teacher.cache_block import Block, block_folder
 from icd.teacher.cache_builder import build
+from icd.teacher.cache_plan import CachePlan, plan_cache
 from icd.training.checkpoints import weights_digest
 from icd.training.loop import EpochMetrics, Execution, train, train_batches
 from icd.worker.preflight import cache_mode
@@ -55,10 +58,7 @@ def config_of(
         "training": {"epochs": epochs, "batch_size": 12, **training},
         "seed": seed,
     }
-    config = read_trial(parse_yaml(json.dumps(content), "test"))
-    assert config.teacher is not None
-    data, its_teacher = replace(config.data, digest="d" * 64), replace(config.teacher, digest="t" * 64)
-    return replace(config, data=data, teacher=its_teacher)
+    return pinned(read_trial(parse_yaml(json.dumps(content), "test")))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,12 @@ def teacher() -> Network:
         network.train()(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
         network.head.weight.mul_(20)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def pinned(config: TrialConfig) -> TrialConfig:
+    assert config.teacher is not None
+    data, its_teacher = replace(config.data, digest="d" * 64), replace(config.teacher, digest="t" * 64)
+    return replace(config, data=data, teacher=its_teacher)
 
 
 def cache_of(config: TrialConfig, split: Split, teacher: Network, folder: Path, mode: Any = "stream") -> TeacherCache:
@@ -314,7 +320,7 @@ def test_trials_at_once_share_the_work_and_end_with_equal_weights(
 
 
 def chosen(config: TrialConfig, split: Split, folder: Path, *more: TrialConfig, **options: Any) -> tuple[str, str]:
-    plan = plan_cache([config, *more], split, options.pop("mode", "auto"), folder=folder, **options)
+    plan = plan_cache([config, *more], split, options.pop("mode", "auto"), folder=folder, **{"trials": 20, **options})
     return plan.mode, summary(plan)
 
 
@@ -354,24 +360,99 @@ def test_the_smaller_one_that_fits_is_taken(split: Split, tmp_path: Path) -> Non
     short, long = config_of(epochs=2), config_of(epochs=500)
     assert chosen(short, split, tmp_path)[0] == "stream"
     assert chosen(long, split, tmp_path)[0] == "full"
-    assert chosen(short, split, tmp_path, config_of(seed=1, epochs=2))[0] == "full", "seeds see other sequences"
+    seeds = config_of(epochs=20), config_of(seed=1, epochs=20)
+    assert chosen(seeds[0], split, tmp_path, seeds[1], trials=2)[0] == "full", "seeds see other sequences"
     mode, line = chosen(short, split, tmp_path, budget_gb=1e-6)
     assert mode == "off"
-    assert "too little; full 818 kB, stream 32.7 kB" in line
+    told = "stream needs 32.7 kB, but got 1 kB of budget and disk; full needs 818 kB, but got 1 kB of budget and disk"
+    assert line == f"teacher runs live: {told}"
 
 
-def test_a_cache_for_trials_that_lie_between_those_given_has_no_other_blocks(split: Split, tmp_path: Path) -> None:
-    """Both ends of a range of epochs or of a field of the views stand for any number of values."""
+def test_a_cache_that_few_trials_would_share_is_not_worth_it(split: Split, tmp_path: Path) -> None:
     magnitudes = [{"rand_augment": {"size": 16, "pad": 2, "magnitude": magnitude}} for magnitude in (0, 20)]
     few, many = (config_of(epochs=2, augmentation=views) for views in magnitudes)
-    assert chosen(few, split, tmp_path)[0] == "stream"
-    mode, line = chosen(few, split, tmp_path, many)
-    assert (mode, "views differ, and each family would take a cache of its own" in line) == ("off", True)
-    ends = config_of(epochs=2), config_of(epochs=3)
-    assert chosen(ends[0], split, tmp_path, ends[1])[0] == "full", "the smaller stream would be one of many"
-    assert "; full 818 kB, stream 81.8 kB" in chosen(ends[0], split, tmp_path, ends[1], budget_gb=0.0005)[1]
-    line = chosen(ends[0], split, tmp_path, ends[1], mode="stream", budget_gb=0.0005)[1]
-    assert "(as asked; full 818 kB, stream 81.8 kB, and more for trials with other views or epochs)" in line
+    assert chosen(few, split, tmp_path, many, trials=20)[0] == "stream"
+    mode, line = chosen(few, split, tmp_path, many, trials=2)
+    assert (mode, "stream needs 65.4 kB, but saves 0% of the teacher's work" in line) == ("off", True)
+    lengths = config_of(epochs=2), config_of(epochs=3)
+    assert chosen(lengths[0], split, tmp_path, lengths[1], trials=20)[0] == "stream"
+    mode, line = chosen(lengths[0], split, tmp_path, lengths[1], trials=2)
+    assert (mode, "stream needs 81.8 kB, but saves 0% of the teacher's work" in line) == ("off", True)
+
+
+def test_a_cache_has_room_for_every_seed_that_trials_may_have(split: Split, tmp_path: Path) -> None:
+    """Seeds in ranges are given by their ends; each has a sequence of its own, for every grid."""
+    ends = config_of(), config_of({"recipe": "iCD-KD", "scales": [1, 3]}, seed=9)
+    ranges = {"seed": range(10)}
+
+    def plan(trials: int, mode: Any = "stream", **options: Any) -> CachePlan:
+        return plan_cache(ends, split, mode, folder=tmp_path, trials=trials, ranges=ranges, **options)
+
+    (three, four) = plan_cache(ends[1:], split, "stream", folder=tmp_path).specs
+    assert (three.side, four.side) == (3, 4)
+    one = four.num_bytes + three.num_bytes
+    assert {spec.sequence for spec in plan(30).specs} == {(seed, 2) for seed in range(10)}
+    assert (len(plan(30).specs), plan(30).num_bytes, plan(4).num_bytes) == (20, 10 * one, 4 * one)
+    with pytest.raises(SetupError, match="--teacher-cache stream needs"):
+        plan(30, budget_gb=9.9 * one / 1e9)
+    assert plan(30, "auto").mode == "stream"
+    assert plan(30, "auto", budget_gb=9.9 * one / 1e9).mode == "off"
+    assert plan(12, "auto").mode == "full", "most trials have a seed of their own"
+
+
+def test_a_cache_has_room_for_every_grid_and_for_views_in_ranges(split: Split, tmp_path: Path) -> None:
+    config = config_of({"recipe": "iCD-KD", "scales": [1, 3], "grid": 2})
+    ranges = {"method.grid": [2, 3, 4], "training.augmentation.crop_flip.pad": [0, 1]}
+    plan = plan_cache([config], split, "full", folder=tmp_path, trials=5, ranges=ranges)
+    assert sorted((spec.side, spec.from_map) for spec in plan.specs) == [(2, False), (3, False), (3, True), (4, False)]
+    assert plan.num_bytes == 5 * sum(spec.num_bytes for spec in plan.specs)
+    assert plan_cache([config], split, folder=tmp_path, trials=5, ranges=ranges).mode == "off"
+
+
+def test_what_earlier_teachers_were_promised_is_not_promised_again(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9 + 50_000))
+    config = config_of()
+    assert config.teacher is not None
+    other = replace(config, teacher=replace(config.teacher, digest="u" * 64))
+    first = plan_cache([config], split, folder=tmp_path, trials=2)
+    assert (first.mode, first.to_come(tmp_path)) == ("stream", first.num_bytes)
+    assert plan_cache([other], split, folder=tmp_path, promised=first.to_come(tmp_path), trials=2).mode == "off"
+    with closing(TeacherCache(tmp_path, first, config, teacher)) as cache:
+        build(cache, split, Execution())
+    assert first.to_come(tmp_path) == 0, "what is written is no longer promised"
+    assert plan_cache([config], split, folder=tmp_path, promised=first.num_bytes).mode == "stream", "it is there"
+    assert plan_cache([other], split, folder=tmp_path, promised=first.to_come(tmp_path), trials=2).mode == "stream"
+
+
+def test_a_build_looks_through_what_is_there_by_steps_and_stops_between_them(
+    split: Split, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_builder, "_LOOKED_THROUGH", 32)
+    cache, told = cache_of(config_of(), split, teacher, tmp_path), list[tuple[int, int, int]]()
+    build(cache, split, Execution())
+    again = cache_of(config_of(), split, teacher, tmp_path)
+    assert build(again, split, Execution(progress=lambda *step: told.append(step))) == 0
+    assert told == [(0, 32, 100), (0, 64, 100), (0, 96, 100), (0, 100, 100)]
+    with pytest.raises(Interrupted, match="stopped with 32 of 100 entries; the same command goes on"):
+        build(cache_of(config_of(), split, teacher, tmp_path), split, Execution(stop=lambda: True))
+
+
+def test_the_scale_ablation_keeps_a_stream_for_each_seed_and_says_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
+    space = SearchSpace(read_sweep(read_yaml(Path(__file__).parents[2] / "search_spaces" / "ablation_scales.yaml")))
+    configs = [pinned(config) for config in space.extremes()]
+    cub: Any = SimpleNamespace(train=range(5394), num_classes=200, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    def told(budget_gb: float) -> str:
+        return summary(plan_cache(configs, cub, folder=tmp_path, budget_gb=budget_gb, **space.extent()))
+
+    assert told(32) == "teacher cache: stream of 24.9 GB (full 75.3 GB, stream 24.9 GB)"
+    lacking = "needs {} GB, but got 20 GB of budget and disk"
+    assert told(20) == f"teacher runs live: stream {lacking.format(24.9)}; full {lacking.format(75.3)}"
 
 
 def test_what_was_chosen_for_a_sweep_is_not_asked_room_for_again(
@@ -385,9 +466,9 @@ def test_what_was_chosen_for_a_sweep_is_not_asked_room_for_again(
 
 
 def test_what_a_trial_alone_gets(split: Split, tmp_path: Path) -> None:
-    mode, line = chosen(config_of(epochs=2), split, tmp_path, alone=True)
-    assert (mode, "of its views again" in line) == ("off", True)
-    assert chosen(config_of(epochs=240), split, tmp_path, alone=True)[0] == "full"
+    mode, line = chosen(config_of(epochs=2), split, tmp_path, trials=1)
+    assert (mode, "full needs 818 kB, but saves 1% of the teacher's work" in line) == ("off", True)
+    assert chosen(config_of(epochs=240), split, tmp_path, trials=1)[0] == "full"
 
 
 def test_what_needs_features_runs_live(split: Split, tmp_path: Path) -> None:
@@ -408,7 +489,7 @@ def test_a_sweep_goes_on_as_it_was_begun(split: Split, tmp_path: Path) -> None:
 
     def mode(request: PreflightRequest) -> str:
         asked = cache_mode(request, name, [config])
-        return plan_cache([pinned], split, asked, folder=folder, budget_gb=request.teacher_cache_gb).mode
+        return plan_cache([pinned], split, asked, folder=folder, trials=2).mode
 
     fresh = PreflightRequest(configs=[], root=str(tmp_path))
     assert mode(fresh) == "stream"

@@ -1,7 +1,9 @@
 """``icd teacher cache``: built ahead, listed, checked, repaired and dropped, by the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,6 +124,38 @@ def test_teachers_of_several_pairs_share_the_budget(
     request = PreflightRequest(configs=configs, root=str(root), teacher_cache="full", teacher_cache_gb=0.0001)
     with pytest.raises(SetupError, match="but got 50 kB of budget"):
         run_preflight(request, print, lambda: False)
+
+
+def test_a_stream_of_every_seed_of_a_range_is_built(
+    command: Command, trial: dict[str, Any], tmp_path: Path, root: Path
+) -> None:
+    path, seeds = tmp_path / "sweep.yaml", {"seed": {"low": 0, "high": 3}}
+    document = document_of({**trial, "name": "s", "ranges": {"cluster_weight": {"low": 1, "high": 8}}})
+    path.write_text(yaml.safe_dump({**document, **seeds, "search": {"budget": {"trials": 12}}}))
+    said = command("teacher", "cache", "build", str(path), "--teacher-cache", "stream", "--teacher-cache-gb", "0.0001")
+    assert "needs 131 kB, but got 100 kB of budget" in said.err, "both ends alone would fit"
+    space = SearchSpace(read_sweep(read_yaml(path, ())))
+    configs = [config.to_data() for config in space.extremes()]
+    request = PreflightRequest(configs=configs, root=str(root), trials=12, teacher_cache_gb=0.0001, probe=False)
+    assert list(run_preflight(request, print, lambda: False).teacher_caches.values()) == ["stream"]
+    request = replace(request, **space.extent())
+    assert list(run_preflight(request, print, lambda: False).teacher_caches.values()) == ["off"]
+    said = command("teacher", "cache", "build", str(path), "--teacher-cache", "stream")
+    assert said.code == 0, said.err
+    found = caches(command)
+    assert sorted(row["sequence"] for row in found) == [[seed, 2] for seed in range(4)]
+    assert all(row["filled"] == row["slots"] for row in found)
+
+
+def test_teachers_of_several_pairs_share_what_the_disk_has(
+    trial: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9 + 50_000))
+    teachers = trial["teacher"], {**trial["teacher"], "arch": "resnet14"}
+    request = PreflightRequest(
+        configs=[{**trial, "teacher": teacher} for teacher in teachers], root=str(root), trials=12, probe=False
+    )
+    assert list(run_preflight(request, print, lambda: False).teacher_caches.values()) == ["stream", "off"]
 
 
 def test_what_cannot_be(command: Command, file: Path) -> None:

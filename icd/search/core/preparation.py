@@ -9,7 +9,7 @@ from icd.config.sweep import Engine
 from icd.config.trial import TrialConfig, settled, student_name
 from icd.errors import ConfigError, Problem, StateError
 from icd.search.core.pair_runs import PairRun
-from icd.teacher.cache import BUDGET_GB, CacheMode
+from icd.teacher.cache_plan import BUDGET_GB, CacheMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class PreflightRequest:
 
     configs: Sequence[Mapping[str, Any]]  # trial documents: baselines, and both ends of every range of the space
     root: str  # folder of results
+    trials: int = 0  # how many lie between ``configs`` at most; 0 where those are all
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # what they may have that a cache depends on
     data_root: str | None = None  # folder of data sets
     download: bool = False  # whether data may be fetched
     probe: bool = True  # whether to compute every configuration's losses once

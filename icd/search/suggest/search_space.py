@@ -12,11 +12,11 @@ from typing import Any
 import optuna
 
 from icd.config import walk
-from icd.config.document import Document
+from icd.config.document import Document, dotted
 from icd.config.names import canonical
 from icd.config.ranges import MOST_VALUES, Choice, Interval
 from icd.config.read_trial import read_trial
-from icd.config.space import Stored, baseline_document, trial_document
+from icd.config.space import Stored, baseline_document, nodes_below, trial_document
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
@@ -26,6 +26,9 @@ from icd.search.core.records import TrialRecord
 from icd.search.study.sweep_study import OUTSIDE
 from icd.search.suggest.flat_row import FlatRow
 from icd.search.suggest.params_of import params_of
+from icd.teacher.cache_plan import NEEDED
+
+_MANY_TRIALS = 1000  # that a sweep may make which only hours end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,26 @@ class SearchSpace:
     def size(self) -> int | None:
         """Count the configurations; None where a range has no step."""
         return walk.size(self.sweep.template)
+
+    def trials(self) -> int | None:
+        """Count what the budget or the points of the space allow; None where only hours end the sweep."""
+        sweep, size = self.sweep, self.size()
+        limits = [] if sweep.budget.trials is None else [sweep.budget.trials]
+        if size is not None and (limits or sweep.sampler.name == "grid"):
+            named = [self.members(self.baseline(item))[0].config for item in sweep.enqueue]
+            outside = sum(self.params(config, {}) is None for config in named)
+            limits.append(size + outside + sum(not start.params for start in self.starts))
+        return max(min(limits), len(self.enqueued)) if limits else None
+
+    def extent(self) -> dict[str, Any]:
+        """Say how many trials lie between the extremes, and where, for the planner of teacher caches."""
+        most, ranges = self.trials() or _MANY_TRIALS, dict[str, list[float]]()
+        for place in nodes_below(self.sweep.template):
+            name, node = dotted(place.path), place.node
+            if isinstance(node, Interval) and name.startswith(NEEDED):
+                values = node.values() if node.finite else (node.low, node.high)
+                ranges.setdefault(name, []).extend(values[:most])
+        return {"trials": most, "ranges": ranges}
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Give the parameters of every configuration of a finite space, always in one order."""

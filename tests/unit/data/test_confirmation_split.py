@@ -18,7 +18,7 @@ from icd.data.images import ArrayImages, FileImages, ImageSet
 from icd.data.split import ClosedTest, for_training, for_trial
 from icd.errors import DataError, StateError, TestSetClosedError
 from icd.search.core.attempts import Attempt, RunContext
-from icd.teacher.cache import plan_cache
+from icd.teacher.cache_plan import plan_cache
 from icd.testing.data import pixel_hashes
 from icd.training.loop import Execution
 from icd.worker.run_trial import train_attempt

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from icd.errors import CheckpointError, SetupError
-from icd.teacher.cache import CachePlan, TeacherCache
+from icd.teacher.cache import TeacherCache
 from icd.teacher.cache_block import Block, BlockSpec, block_folder, read_spec
+from icd.teacher.cache_plan import CachePlan
 
 SPEC = BlockSpec(
     teacher="t" * 64,
@@ -151,7 +152,7 @@ def test_another_cache_in_its_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds another teacher cache"):
         Block(tmp_path / "b", replace(SPEC, teacher="u" * 64))
     os.truncate(tmp_path / "b" / "entries.bin", 1000)
-    with pytest.raises(CheckpointError, match="must have 68100 bytes, but got 1000"):
+    with pytest.raises(CheckpointError, match="is incomplete; drop the cache: mmap length is greater"):
         Block(tmp_path / "b", SPEC)
 
 
@@ -174,7 +175,7 @@ def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 99}', '{"version": 1, "teacher": "t"}'])
 def test_a_header_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "block.json").write_text(text)
-    with pytest.raises(CheckpointError, match="no block of a teacher cache"):
+    with pytest.raises(CheckpointError, match="holds no teacher cache of version 1"):
         read_spec(tmp_path)
 
 
@@ -206,12 +207,9 @@ def test_a_cache_that_is_incomplete_or_another_s_is_refused_and_nothing_stays_op
     filled(tmp_path, slots_of(3)).close()
     before, content = open_files(), (tmp_path / "b" / lost).read_bytes()
     (tmp_path / "b" / lost).unlink()
-    with pytest.raises(CheckpointError, match=f"{lost} is missing; drop the cache"):
+    with pytest.raises(CheckpointError, match=f"is incomplete; drop the cache: .*{lost}"):
         Block(tmp_path / "b", SPEC)
     (tmp_path / "b" / lost).write_bytes(content)
-    (tmp_path / "b" / "checks.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="must have 1200 bytes, but got 0"):
-        Block(tmp_path / "b", SPEC)
 
     def denied(self: Path) -> str:
         raise PermissionError(13, "Permission denied", str(self))
@@ -228,7 +226,7 @@ def test_where_one_block_cannot_be_opened_the_others_are_closed(tmp_path: Path) 
     Block(folder, specs[1]).close()
     (folder / "claims").unlink()
     before, plan = open_files(), CachePlan(mode="full", specs=tuple(specs), reason="")
-    with pytest.raises(CheckpointError, match="claims is missing"):
+    with pytest.raises(CheckpointError, match="is incomplete"):
         TeacherCache(tmp_path, plan, cast("Any", None), cast("Any", None))
     assert open_files() == before
 

@@ -104,7 +104,7 @@ def test_tensor_that_declares_a_billion_numbers(tmp_path: Path) -> None:
     ("content", "what"),
     [
         (b"", "it is empty"),
-        (b"these are no weights\n", "it is a text file"),
+        (b"these are no weights\n", "it is damaged, or no file of torch.save"),
         (b"\n<!DOCTYPE html><html><title>Sign in</title>", "it is a web page; download the file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a pointer of Git LFS"),
         (b'{"error": "not found"}', "it is a JSON or text file"),
@@ -128,11 +128,11 @@ def test_too_large_a_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(b"")
     os.truncate(path, 2 << 30)  # without a block on the disk
     monkeypatch.setattr(foreign, "_MOST_BYTES", 1 << 30)
-    assert "must have at most 1 GiB, but has 2.0" in refusal(path)
+    assert "it must have at most 1 GiB, but has 2.0" in refusal(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert "no such file" in refusal(tmp_path / "none.pth")
+    assert "it cannot be read: No such file" in refusal(tmp_path / "none.pth")
 
 
 def test_a_missing_file_is_told_before_images_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

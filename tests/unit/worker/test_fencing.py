@@ -275,7 +275,7 @@ def test_teachers_are_everywhere(tmp_path: Path, url: str, first: Machine, secon
     )
     here, there = (TeacherStore(tmp_path / name / "teachers", Bucket(url)) for name in ("here", "there"))
     here.add(card, state)
-    found = there.with_recipe("recipe")
+    found = there.known("recipe", "recipe")
     assert found == card
     loaded = there.load(card).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)

@@ -279,3 +279,16 @@ def test_weights_that_have_no_effect_show_as_zero() -> None:
     assert shown["cells", 0] == shown["classes", 0] == ["0", "0", "0"]
     assert shown["cells", 2] == ["0", "0.333333", "0.5"]
     assert shown["classes", 2] == ["0.166667", "0.333333", "0.5"]
+
+
+def test_what_lies_between_the_corners_is_said_to_the_planner_of_caches() -> None:
+    ranges = "seed: {low: 0, high: 99}\ngrid: {low: 2, high: 4}\ncluster_weight: {low: 1, high: 8}\n"
+    ranges += "training: {epochs: {low: 10, high: 30, step: 10}}"
+    asked = SearchSpace(sweep(ranges)).extent()
+    assert asked["trials"] == 10
+    assert {name: list(values) for name, values in asked["ranges"].items()} == {
+        "seed": list(range(10)),  # as many as there are trials
+        "method.grid": [2, 3, 4],
+        "training.epochs": [10, 20, 30],
+    }
+    assert SearchSpace(sweep(ranges, budget="{hours: 1}")).extent()["trials"] == 1000
