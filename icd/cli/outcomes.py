@@ -164,7 +164,7 @@ def _leaderboard(base: str, name: str, uid: str, sync: str) -> str:
 
     shown = without_password(base)
     try:
-        found = own_experiment(connect(base), name, uid)
+        found = own_experiment(connect(base), uid)
     except Exception as error:  # of MLflow's client, whatever it is that answers
         raise SetupError(
             f"{shown} does not answer as MLflow does: {advice(error)}; check MLFLOW_TRACKING_URI"
