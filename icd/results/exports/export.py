@@ -122,10 +122,10 @@ def export(
     if register:
         from icd.results.exports import registry
 
-        model, alias = name if register is True else register, alias or "best"
-        registry.check(folder, model, alias)
+        model, known_as = name if register is True else register, alias or "best"
+        registry.check(folder, model, known_as)
     made = _write({"": read_run(ledger, winner, folder)}, target, formats, folder, data)
-    return replace(made, registered=registry.register(folder, ledger, made, model, alias)) if register else made
+    return replace(made, registered=registry.register(folder, ledger, made, model, known_as)) if register else made
 
 
 def _write_two(run: ExportRun, config: Path, *, force: bool) -> Exported:

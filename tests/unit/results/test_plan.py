@@ -79,7 +79,7 @@ def test_a_run_without_a_result_counts_as_the_plan_says(state: State, counted: F
     assert seeds_of(names) == {"trial 0": 5, "KD": 5}, "it holds nobody up"
     own = plan.values(records)["trial 0", ""]
     assert len(own) == seeds
-    assert own.get(("", 102)) == (1.0 if seeds == 5 else None)
+    assert own.get(102) == (1.0 if seeds == 5 else None)
 
 
 def test_an_arm_that_never_works_gets_every_seed() -> None:
