@@ -69,8 +69,8 @@ def test_a_report_draws_what_no_precision_has_rounded(
     data, teacher = {"name": "npz", "path": "none.npz"}, {"arch": "resnet8", "training": training(1)}
     document = {"data": data, "teacher": teacher, "student": "resnet8", "method": "iCD-KD", "training": settings}
     config = read_trial(Document(document, "trial"))
-    networks = [build_model("resnet8", num_classes=10) for _ in ("student", "teacher")]
-    keep_grams(tmp_path, config, images(), *networks, torch.device("cpu"))
+    student, teacher_network = (build_model("resnet8", num_classes=10) for _ in range(2))
+    keep_grams(tmp_path, config, images(), student, teacher_network, torch.device("cpu"))
     assert (tmp_path / GRAMS_NAME).exists()
     assert seen == [(False, False)] * 3
     assert all(getattr(owner, name) for owner, name in FLAGS), "put back"
