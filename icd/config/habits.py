@@ -13,6 +13,7 @@ from icd.config.document import SWEEP_KEYS, TOP, Document, KeyPath, dotted, is_r
 from icd.config.yaml import parse_yaml, yaml_text
 from icd.errors import Problem, did_you_mean
 
+_OLD = ("space", "generalist", "protocol")  # keys of the first files
 _LONGEST = 240  # characters of a hint; with a long name and a long value the line stays below 400
 _WORDS = tomllib.loads(Path(__file__).with_name("habits.toml").read_text("utf-8"))
 _PLACES = {word: place for place, words in _WORDS["places"].items() for word in words.split()}
@@ -135,8 +136,11 @@ def one_value(found: Any) -> Any:
 
 
 def about_file(document: Document, kind: str) -> Problem | None:
-    """Say in one sentence that a file is a sweep's where a trial's is asked for, or the reverse."""
+    """Say in one sentence that a file is of an older icd, or a sweep's where a trial's is asked for, or the reverse."""
     data = document.data
+    if old := [key for key in _OLD if key in data]:
+        rule = "is of an older icd: ranges stand where values stand, how to search stands under search"
+        return document.problem((old[0],), rule, hint="docs/how-to/sweep.md shows how such a file reads today")
     if kind == "trial" and (own := [key for key in SWEEP_KEYS if key in data]):
         rule = "is a key of a sweep's file, and this must be a trial's"
         return document.problem((own[0],), rule, hint="use 'icd sweep'")
@@ -148,4 +152,4 @@ def about_file(document: Document, kind: str) -> Problem | None:
 
 def is_sweep(data: Any) -> bool:
     """Whether a file's data is meant as a sweep's: it has a key that no trial has."""
-    return isinstance(data, dict) and any(key in data for key in SWEEP_KEYS)
+    return isinstance(data, dict) and any(key in data for key in (*SWEEP_KEYS, *_OLD))

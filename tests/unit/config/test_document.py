@@ -156,7 +156,15 @@ def test_a_base_that_cannot_be_read_is_told_at_its_line(tmp_path: Path, text: st
         read_sweep(read_yaml(tmp_path / "x.yaml"))
 
 
-# Files for another verb
+# Old files, and files for another verb
+
+
+@pytest.mark.parametrize(
+    "part", ["space: {cluster_weight: {low: 1, high: 2}}", "generalist: {pairs: []}", "protocol: {epochs: 3}"]
+)
+def test_an_old_file_is_one_sentence(part: str) -> None:
+    (line,) = told(f"name: x\nteacher: resnet20\nstudent: resnet8\nmethod: KD\n{part}\nbudget: {{trials: 3}}\n")
+    assert "is of an older icd" in line
 
 
 def test_a_trial_is_no_sweep_and_a_sweep_no_trial() -> None:

@@ -201,7 +201,7 @@ def test_numbers_near_the_edge_show_on_which_side_they_are(low: float, p: float,
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    values = {("a", ""): {("", 1): 60.0}, ("b", ""): {}, ("c", ""): {("", 1): 62.0}}
+    values: dict[tuple[str, str], dict[int, float]] = {("a", ""): {1: 60.0}, ("b", ""): {}, ("c", ""): {1: 62.0}}
     found = compared(values, [("a", "b"), ("a", "c")], alpha=0.05, finished=True)
     assert [(item.difference, item.verdict) for item in found] == [(None, "not judged"), (-2.0, "not judged")]
     said = made(comparisons=(*made().comparisons, *(replace(item, arm="trial 3") for item in found)))
