@@ -91,8 +91,9 @@ def check_maps(known: TrialParts) -> None:
     """Compare image size and scales with the feature map of both networks."""
     size, method = known.size, known.method
     for role, network in (("student", known.student), ("teacher", known.teacher)):
-        unread = network is None or size is None or not known.right((role, "arch"), (role, "stem"))
-        if unread or (role == "teacher" and method and not method.needs_teacher):
+        if network is None or size is None or not known.right((role, "arch"), (role, "stem")):
+            continue
+        if role == "teacher" and method and not method.needs_teacher:
             continue
         try:
             _, height, width = feature_size(network.arch, network.stem, size)
