@@ -18,23 +18,11 @@ import torch
 from numpy.lib import format as npy
 
 from icd.data.cifar import CIFAR100_MEAN, CIFAR100_STD
-from icd.data.images import ArrayImages, tell
+from icd.data.images import ArrayImages
 from icd.data.split import Request, Rgb, Split, make_split
-from icd.errors import DataError, IcdError
+from icd.errors import DataError
 
 _array = partial(npy.read_array, allow_pickle=False)
-
-
-class _Telling:
-    """A file of an archive, of which each part that is read is told."""
-
-    def __init__(self, member: IO[bytes]) -> None:
-        self._member = member
-
-    def read(self, size: int) -> bytes:
-        """Read as much as there is, at most ``size`` bytes."""
-        tell()
-        return self._member.read(size)
 
 
 def load(request: Request) -> Split:
@@ -91,18 +79,16 @@ def _rgb(file: Path, name: str) -> Rgb | None:
     return red, green, blue
 
 
-def _header(member: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _header(member: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(member)
     return dtype, shape
 
 
-def _read(file: Path, name: str, read: Callable[[Any], Any] = _array) -> Any:
+def _read(file: Path, name: str, read: Callable[[IO[bytes]], Any] = _array) -> Any:
     try:
         with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
-            return read(_Telling(member))
-    except IcdError:  # raised by who is told
-        raise
+            return read(member)
     except KeyError as error:
         raise DataError(f"{file}: array {name!r} is missing; write it with numpy.savez({name}=...)") from error
     except Exception as error:  # a broken, encrypted or oddly compressed archive raises anything

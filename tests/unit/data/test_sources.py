@@ -89,14 +89,6 @@ def test_images_that_are_decoded_at_once_are_told_one_by_one(tmp_path: Path) -> 
     assert len(told) == len(CLASSES)
 
 
-def test_one_large_file_is_told_part_by_part(tmp_path: Path) -> None:
-    np.savez(tmp_path / "twin.npz", **npz_arrays(side=256))
-    told = list[int]()
-    with telling(lambda: told.append(1)):
-        load("npz", tmp_path, "twin.npz")
-    assert len(told) > 30 * 3 * 256 * 256 / 2**18
-
-
 # --- CIFAR
 
 
