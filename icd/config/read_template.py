@@ -1,6 +1,6 @@
 """Reads the ranges and choices of a sweep's file, wherever they stand in the trial's document."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated, Any, get_args, get_origin
 
@@ -11,6 +11,7 @@ from icd.config.ranges import Choice, Interval, Node, ScaleWeights, plain
 from icd.config.reader import WRONG, Reader, field_type
 from icd.errors import did_you_mean
 from icd.fields import Range, choices_of
+from icd.methods import METHODS, PAPER_ROWS
 
 _MOST_SCALES = 8  # 255 subsets
 _LARGEST = 2**63 - 1  # what an integer of the study's database holds
@@ -73,8 +74,7 @@ class TemplateReader(Reader):
             self.note(place, "must be a list of at least one option", value=items)
             return WRONG
         key, options = str(path[-1]), dict[str, tuple[Any, KeyPath]]()
-        listed: Iterable[tuple[KeyPath, Any]] = (((index,), item) for index, item in enumerate(items))
-        for where, option in _named(key, items) if isinstance(items, dict) else listed:
+        for where, option in (_named if isinstance(items, dict) else _listed)(key, items):
             own = (*place, *where)
             if is_range(option) and key not in WEIGHTS:
                 rule = "an option is a value: a parameter has either choices or one range"
@@ -137,6 +137,16 @@ def _named(key: str, items: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
             yield (), {name: item or {}}
         else:
             yield (name,), {**short, **(item or {})}
+
+
+def _listed(key: str, items: list[Any]) -> Iterator[tuple[KeyPath, Any]]:
+    """Give options that stand in a list; a method may have its name before its fields, as in ``- KD: {...}``."""
+    for index, item in enumerate(items):
+        name = next(iter(item)) if key == "method" and isinstance(item, dict) and len(item) == 1 else None
+        if name in PAPER_ROWS or name in METHODS:
+            yield from (((index, *place), option) for place, option in _named(key, item))
+        else:
+            yield (index,), item
 
 
 def numbers_of(annotation: Any) -> set[type]:

@@ -182,6 +182,7 @@ def test_its_experiment_goes_only_where_that_is_asked(root: Path, monkeypatch: p
     assert client.get_experiment_by_name("by-hand") is None, "its name is free for another sweep"
     client.create_run(client.create_experiment("by-hand"))
     study = usual(root)
+    study.ledger.note_study(uid="beef")  # as every new sweep has one of its own
     with pytest.raises(StateError, match="has no experiment of sweep 'by-hand'; set"):
         search.remove("by-hand", root=root, mlflow=True)
     assert client.get_experiment_by_name("by-hand") is not None, "it holds a run that is not this sweep's"

@@ -1,6 +1,5 @@
 """A second driver goes on as the first would have; budgets and failures end a sweep."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 
 from icd.config.read_sweep import read_sweep
+from icd.config.read_trial import read_trial
 from icd.config.trial import TrialConfig
 from icd.config.yaml import Document
 from icd.errors import ConfigError, StateError
@@ -18,7 +18,6 @@ from icd.search.settings import Settings
 from icd.search.study.database import open_storage, storage_url
 from icd.search.study.ledger import Ledger
 from icd.search.suggest.search_source import retry_failed
-from icd.search.suggest.search_space import SearchSpace
 from icd.search.sweep_status import has_ended, status_of, used_budget
 from tests.driving import EPOCHS, POINTS, REPEATS, Hand
 from tests.studies import Study, changed
@@ -141,14 +140,13 @@ def test_a_duplicate_cut_off_before_its_end_is_told(tmp_path: Path) -> None:
 @pytest.fixture
 def _small_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Play a combination that no corner of the space showed."""
-    read = SearchSpace.read
 
-    def strict(space: SearchSpace, document: Mapping[str, Any]) -> TrialConfig:
-        if 0.5 < document["method"]["cluster_weight"] < 8:
+    def strict(document: Document) -> TrialConfig:
+        if 0.5 < document.data["method"]["cluster_weight"] < 8:
             raise ConfigError("method.cluster_weight: too small for these scales")
-        return read(space, document)
+        return read_trial(document)
 
-    monkeypatch.setattr(SearchSpace, "read", strict)
+    monkeypatch.setattr("icd.search.suggest.search_space.read_trial", strict)
 
 
 @pytest.mark.usefixtures("_small_weights_are_refused")
