@@ -74,7 +74,7 @@ class TemplateReader(Reader):
             self.note(place, "must be a list of at least one option", value=items)
             return WRONG
         key, options = str(path[-1]), dict[str, tuple[Any, KeyPath]]()
-        for where, option in (_named if isinstance(items, dict) else _listed)(key, items):
+        for where, option in _named(key, items) if isinstance(items, dict) else _listed(key, items):
             own = (*place, *where)
             if is_range(option) and key not in WEIGHTS:
                 rule = "an option is a value: a parameter has either choices or one range"
@@ -142,8 +142,10 @@ def _named(key: str, items: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
 def _listed(key: str, items: list[Any]) -> Iterator[tuple[KeyPath, Any]]:
     """Give options that stand in a list; a method may have its name before its fields, as in ``- KD: {...}``."""
     for index, item in enumerate(items):
-        name = next(iter(item)) if key == "method" and isinstance(item, dict) and len(item) == 1 else None
-        if name in PAPER_ROWS or name in METHODS:
+        alone = key == "method" and isinstance(item, dict) and len(item) == 1
+        if alone and all(
+            name in (*PAPER_ROWS, *METHODS) and isinstance(own, dict | None) for name, own in item.items()
+        ):
             yield from (((index, *place), option) for place, option in _named(key, item))
         else:
             yield (index,), item
