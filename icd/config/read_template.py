@@ -141,11 +141,10 @@ def _named(key: str, items: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
 
 def _listed(key: str, items: list[Any]) -> Iterator[tuple[KeyPath, Any]]:
     """Give options that stand in a list; a method may have its name before its fields, as in ``- KD: {...}``."""
+    rows = {*PAPER_ROWS, *METHODS} if key == "method" else set[str]()
     for index, item in enumerate(items):
-        alone = key == "method" and isinstance(item, dict) and len(item) == 1
-        if alone and all(
-            name in (*PAPER_ROWS, *METHODS) and isinstance(own, dict | None) for name, own in item.items()
-        ):
+        own = item.items() if isinstance(item, dict) and len(item) == 1 else ()
+        if any(name in rows and isinstance(fields, dict | None) for name, fields in own):
             yield from (((index, *place), option) for place, option in _named(key, item))
         else:
             yield (index,), item
