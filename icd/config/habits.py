@@ -108,7 +108,7 @@ def _from_text(text: str) -> Any:
     arguments = parse_yaml(f"[{call[2].replace('=', ': ')}]", text).data
     named = {name: item for part in arguments if isinstance(part, dict) for name, item in part.items()}
     plain = [part for part in arguments if not isinstance(part, dict)]
-    return _from_call(kind, plain[1:] if suggested and isinstance(plain[0], str) else plain, named)
+    return _from_call(kind, plain[1:] if suggested and plain and isinstance(plain[0], str) else plain, named)
 
 
 def _from_call(kind: str, plain: list[Any], named: Mapping[str, Any]) -> Any:

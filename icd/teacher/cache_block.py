@@ -22,6 +22,7 @@ Shape key:
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -286,11 +287,14 @@ def _make(folder: Path, spec: BlockSpec) -> None:
         if header.read_text() != spec.text():
             raise CheckpointError(f"{folder} holds another teacher cache than the one asked for; drop it")
         return
-    # Two may come at once: each step but the last leaves what the other has done.
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _CLAIMS).touch()
-    with (folder / _ENTRIES).open("ab") as entries:
-        entries.truncate(spec.num_slots * spec.entry_bytes)
-    with (folder / _CHECKS).open("ab") as checks:  # real blocks: a hole could not be filled on a full disk
-        os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
-    write_durably(header, spec.text().encode())  # last: a block without a header does not exist
+    with (folder / ".making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)  # two may come at once
+        if header.exists():
+            return
+        (folder / _CLAIMS).touch()
+        (folder / _ENTRIES).touch()
+        os.truncate(folder / _ENTRIES, spec.num_slots * spec.entry_bytes)
+        with (folder / _CHECKS).open("wb") as checks:  # real blocks: a hole could not be filled on a full disk
+            os.posix_fallocate(checks.fileno(), 0, 4 * spec.num_slots)
+        write_durably(header, spec.text().encode())  # last: a block without a header does not exist

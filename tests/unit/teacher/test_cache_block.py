@@ -1,5 +1,7 @@
 """A block of a teacher cache: whole entries or none, many processes, nothing used that was not checked."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -144,6 +146,21 @@ def test_a_repair_drops_damaged_entries(tmp_path: Path) -> None:
     block = filled(tmp_path, slots_of(3, 4, 5))
     block._checks_S[4] ^= 1
     assert (block.damaged(repair=True), block.damaged(), block.filled()) == (1, 0, 2)
+    block.close()
+
+
+def test_a_block_is_made_where_the_disk_cannot_allocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS 4.1: the C library writes zeros instead, but not to a file that is open for appending."""
+    allocate = os.posix_fallocate
+
+    def emulated(file: int, offset: int, length: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_APPEND:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        allocate(file, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", emulated)
+    block = filled(tmp_path, slots_of(3))
+    assert block.filled() == 1
     block.close()
 
 

@@ -4,6 +4,7 @@ A process that is told to go (SIGTERM) lets its trial end its epoch and is then 
 """
 
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -23,11 +24,13 @@ from icd.search.core.attempts import (
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.executors.attempt_tracker import AttemptTracker, nowhere_left
 from icd.search.executors.local.worker_process import (
+    GRACE_S,
     Launch,
     WorkerProcess,
     classify_exit,
     launch_python,
     oom_kills,
+    wait,
 )
 
 _TICK_S = 0.2
@@ -105,7 +108,10 @@ class LocalExecutor:
     def close(self) -> None:
         for worker in self.workers:
             worker.close_pipe()
+        deadline = time.monotonic() + GRACE_S  # one for all
         for worker in self.workers:
+            wait(worker.child, deadline - time.monotonic())
+            worker.kill()
             worker.reap()
 
     def progress(self) -> Mapping[int, messages.Heartbeat]:
@@ -138,6 +144,7 @@ class LocalExecutor:
             worker.attempt = ""
             self._note(worker, message.result)
             if message.result.unclean:
+                worker.kill()
                 worker.reap()
         go = tracker.hear(name, message)
         if isinstance(message, messages.EpochDone):
