@@ -12,7 +12,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
-from icd.errors import Interrupted, StateError, TrialsFailedError
+from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
 from icd.results.plan import Plan, begin_plan, next_plan, stored_plans
@@ -61,6 +61,8 @@ def run_plan(
         Interrupted: If a signal stopped it; the same call without ``anew`` and ``keep_seeds`` goes on.
     """
     another = {"anew": anew, "keep_seeds": keep_seeds}
+    if all(another.values()):  # before a race trains
+        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
     if race is not None:
         _run_race(name, settings, race, overrides, **another)
         asked["race"] = race

@@ -69,9 +69,11 @@ def remove(root: Path, name: str, *, mlflow: bool) -> None:
         if files.bucket is not None:
             for object_name in files.bucket.list(files.prefix):
                 files.bucket.forget(object_name)
-        for place in lock_folders(folder, url):
-            _empty(place)
+        own, *beside = lock_folders(folder, url)
+        _empty(own)
         Ledger.remove(storage, name)
+        for place in beside:  # its lock keeps other drivers away until the study is gone
+            _empty(place)
     # Only now, since on NFS a lock that is open keeps its folder; so does whoever has begun the sweep again.
     for place in lock_folders(folder, url):
         with suppress(OSError):

@@ -220,7 +220,8 @@ class SweepController:
         """Whether a trial stops by a verdict that was noted, or after an epoch that was committed and not judged."""
         if "exit_reason" in record.attributes:
             return record.attributes["exit_reason"] in ("pruned", "diverged")
-        if not record.curve or not self.sweep.pruner.prunes:
+        pruner = self.sweep.pruner  # the median marks nothing: an epoch that was judged looks like one that was not
+        if not record.curve or not pruner.prunes or pruner.name == "median":
             return False
         return self._judge(record.number, record.epochs, self.source.members(record)[-1].last)
 
