@@ -12,6 +12,7 @@ import pytest
 
 from icd.errors import SetupError, StateError
 from icd.search import removal
+from icd.search.study.ledger import Ledger
 from icd.search.study.locks import sweep_lock
 from tests.driving import Hand
 
@@ -39,6 +40,19 @@ def test_a_folder_goes_once_its_lock_is_given_back(hand: Hand, monkeypatch: pyte
     removal.remove(hand.root, "tiny", mlflow=False)
     assert not hand.folder.exists()
     assert list((hand.root / ".study.db.locks").iterdir()) == []
+
+
+def test_nobody_begins_the_sweep_while_its_study_is_removed(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = list[bool]()
+    take = Ledger.remove
+
+    def removed(storage: Any, name: str) -> None:
+        locked.append((hand.root / ".study.db.locks" / name / "driver.lock").exists())
+        take(storage, name)
+
+    monkeypatch.setattr(Ledger, "remove", removed)
+    removal.remove(hand.root, "tiny", mlflow=False)
+    assert locked == [True], "a new file would be another lock"
 
 
 def test_what_cannot_be_removed_is_said(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
