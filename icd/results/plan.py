@@ -206,12 +206,9 @@ def next_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: b
     rounds that it needs again.
 
     Raises:
-        UsageError: If both are asked for.
         StateError: If another plan was begun, with what differs.
     """
     plans = stored_plans(ledger, wanted.stage)
-    if anew and keep_seeds:
-        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
     if plans and not (anew or keep_seeds):
         if changed := changes(plans[-1], wanted):
             raise StateError(
@@ -225,6 +222,13 @@ def next_plan(ledger: Ledger, wanted: Plan, *, anew: bool = False, keep_seeds: b
         wanted = replace(wanted, seeds=seeds, first=min(wanted.first, len(seeds)))
         wanted = replace(wanted, reused=_had(wanted, plans, ledger.records(wanted.stage)))
     return replace(wanted, round=len(plans) + 1)
+
+
+def another_round(anew: object, keep_seeds: object) -> dict[str, bool]:
+    """Give how another round is asked for; one with seeds of its own and with those of the last is refused."""
+    if anew and keep_seeds:
+        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
+    return {"anew": bool(anew), "keep_seeds": bool(keep_seeds)}
 
 
 def changes(begun: Plan, wanted: Plan) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 from scipy.special import stdtrit
 
 from icd.config.sweep import SweepConfig
-from icd.errors import Interrupted, StateError, TrialsFailedError, UsageError
+from icd.errors import Interrupted, StateError, TrialsFailedError
 from icd.results import ablate, confirm
 from icd.results.outcome import Arm, Outcome
-from icd.results.plan import Plan, begin_plan, next_plan, stored_plans
+from icd.results.plan import Plan, another_round, begin_plan, next_plan, stored_plans
 from icd.results.read_outcome import outcome_of, shown_by
 from icd.search.core.records import Stage
 from icd.search.run_list import run_stage
@@ -60,9 +60,7 @@ def run_plan(
         TrialsFailedError: If the first runs of the race all failed.
         Interrupted: If a signal stopped it; the same call without ``anew`` and ``keep_seeds`` goes on.
     """
-    another = {"anew": anew, "keep_seeds": keep_seeds}
-    if all(another.values()):  # before a race trains
-        raise UsageError("another round has seeds of its own or those of the last: take --anew or --keep-seeds")
+    another = another_round(anew, keep_seeds)  # or refuse it, before a race trains
     if race is not None:
         _run_race(name, settings, race, overrides, **another)
         asked["race"] = race
@@ -111,7 +109,7 @@ def planned(stage: Stage, name: str, root: Path, asked: Mapping[str, Any]) -> Pl
     ledger = find(root, name)
     taken = asked.keys() & inspect.signature(_MAKERS[stage]).parameters.keys() - {"race", "root"}
     wanted = _wanted(stage, ledger, stored_sweep(ledger), root, {key: asked[key] for key in taken})
-    return next_plan(ledger, wanted, anew=bool(asked.get("anew")), keep_seeds=bool(asked.get("keep_seeds")))
+    return next_plan(ledger, wanted, **another_round(asked.get("anew"), asked.get("keep_seeds")))
 
 
 def _said(asked: Mapping[str, Any]) -> dict[str, Any]:
