@@ -146,8 +146,12 @@ def pretrained_problem(num_classes: object) -> tuple[str, str]:
 
 
 def notes_of(configs: Iterable[TrialConfig], num_classes: int | None = None) -> list[str]:
-    """Give the advice on several trials, such as the ends of a space, each line once."""
-    return list(dict.fromkeys(line for config in configs for line in advice(config, num_classes)))
+    """Give the advice on several trials, such as the ends of a space; what differs in its number alone once."""
+    by_rate = sorted(configs, key=lambda config: -config.training.lr)  # the largest rate is the one to name
+    first: dict[tuple[str, str], str] = {}
+    for line in (line for config in by_rate for line in advice(config, num_classes)):
+        first.setdefault((line.split(" ")[0], line.partition(": ")[2]), line)
+    return list(first.values())
 
 
 def advice(config: TrialConfig, num_classes: int | None = None) -> list[str]:

@@ -8,9 +8,9 @@ or another machine gets the same number. The mixing step is the finaliser of Spl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# What a draw is for: the first word of every hash, so that the order of an epoch says nothing about its views. 4 and 5
-# serve twice: another number would change results.
-VIEW, ORDER, RESIZED_CROP, RAND_AUGMENT, SPLIT, CONTRAST, DIGITS, NETWORK = 1, 2, 3, 4, 4, 5, 5, 6
+# What a draw is for: the first word of every hash, so that the order of an epoch says nothing about its views. Another
+# number changes results.
+VIEW, ORDER, RESIZED_CROP, SPLIT, DIGITS, NETWORK, RAND_AUGMENT, CONTRAST = range(1, 9)
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MUL1 = np.uint64(0xBF58476D1CE4E5B9)

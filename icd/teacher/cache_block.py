@@ -48,7 +48,7 @@ from icd.storage.durable import write_durably
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2  # 1 drew the operations of RandAugment from the stream of the splits
 _DIGITS = 16
 HEADER, _ENTRIES, _CHECKS, _CLAIMS = "block.json", "entries.bin", "checks.bin", "claims"
 

@@ -53,3 +53,9 @@ def test_a_sweep_is_given_the_advice_of_its_ends() -> None:
         "method.base_loss.dkd.beta: cannot matter with 2 classes",
     ):
         assert any(note.startswith(part) for note in notes), notes
+
+
+def test_many_rates_that_are_too_high_are_one_note_which_names_the_largest() -> None:
+    configs = SearchSpace(sweep("training: {lr: {low: 0.1, high: 9}}", data="digits100")).extremes()
+    rates = [replace(config, training=replace(config.training, lr=lr)) for lr in (0.5, 7.0, 2.0) for config in configs]
+    assert [note.partition(":")[0] for note in notes_of(rates) if "training.lr" in note] == ["training.lr 7"]
