@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from icd.config import walk
-from icd.config.document import Document, dotted
+from icd.config.document import Document, dotted, in_order
 from icd.config.names import canonical
 from icd.config.ranges import MOST_VALUES, Choice, Interval
 from icd.config.read_trial import read_trial
@@ -20,7 +20,7 @@ from icd.config.space import Stored, baseline_document, nodes_below, trial_docum
 from icd.config.sweep import Baseline, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
-from icd.errors import ConfigError, StateError
+from icd.errors import ConfigError, Problem, StateError
 from icd.search.core.pair_runs import PairRun, pair_runs_of
 from icd.search.core.records import TrialRecord
 from icd.search.study.sweep_study import OUTSIDE
@@ -70,11 +70,20 @@ class SearchSpace:
         return read_trial(self._document(document))
 
     def members(self, document: Mapping[str, Any] | Document) -> tuple[PairRun, ...]:
-        """Read a trial's runs: one, or one for each of several pairs."""
-        whole = self._document(document)
-        networks = {pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}
-        documents = {name: replace(whole, data={**whole.data, **own}) for name, own in networks.items()}
-        return pair_runs_of({name: read_trial(own) for name, own in documents.items()})
+        """Read a trial's runs: one, or one for each of several pairs.
+
+        Raises:
+            ConfigError: With the problems of all pairs.
+        """
+        whole, configs, problems = self._document(document), dict[str, TrialConfig](), list[Problem]()
+        for name, networks in ({pair.name: pair.networks for pair in self.sweep.pairs} or {"": {}}).items():
+            try:
+                configs[name] = read_trial(replace(whole, data={**whole.data, **networks}))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(in_order(problems))
+        return pair_runs_of(configs)
 
     def _document(self, document: Mapping[str, Any] | Document) -> Document:
         return document if isinstance(document, Document) else Document({**document}, f"a trial of {self.sweep.name}")

@@ -292,3 +292,20 @@ def test_what_lies_between_the_corners_is_said_to_the_planner_of_caches() -> Non
         "training.epochs": [10, 20, 30],
     }
     assert SearchSpace(sweep(ranges, budget="{hours: 1}")).extent()["trials"] == 1000
+
+
+def test_a_trial_that_is_wrong_for_several_pairs_is_told_what_each_has_against_it() -> None:
+    pairs = [f"{{teacher: resnet20, student: {arch}}}" for arch in ("resnet8", "vgg8", "resnet14")]
+    ranges = "scales: {choices: [[1], [1, 2]]}"
+    space = SearchSpace(sweep(ranges, student=None, teacher=None, pairs=f"[{', '.join(pairs)}]"))
+    document = space.document({"method.scales": "s1+s2"})
+
+    def refused(scale: int) -> list[str]:
+        with pytest.raises(ConfigError) as error:
+            space.members({**document, "method": {"recipe": "iCD-KD", "scales": [1, scale]}})
+        return [problem.rule.partition("feature map of ")[2] for problem in error.value.problems]
+
+    assert refused(8) == ["the student, 4 x 4 for vgg8 at 32 pixels"]
+    students = ["the student, 8 x 8 for resnet8 at 32 pixels", "the student, 4 x 4 for vgg8 at 32 pixels"]
+    teacher, third = "the teacher, 8 x 8 for resnet20 at 32 pixels", "the student, 8 x 8 for resnet14 at 32 pixels"
+    assert sorted(refused(16)) == sorted([*students, teacher, third])
