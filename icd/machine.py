@@ -1,4 +1,4 @@
-"""How many cores of this machine are ours: those that control groups (a container) leave of them.
+"""How much of this machine is ours: what control groups (a container) leave of its cores and its memory.
 
 Control groups of both versions are read; of nested ones the tightest counts.
 """
@@ -18,19 +18,28 @@ def usable_cpus() -> int:
     A part of a core counts for nothing: on 1.5 cores a second trial would take turns with the first.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([allowed, *_quotas()]) + 1e-9))
+    quotas = (quota for folder in _groups("cpu") for quota in _quota(folder))
+    return max(1, int(min([allowed, *quotas]) + 1e-9))
 
 
-def _quotas() -> Iterator[float]:
-    """Give the cores that each of our control groups allows, the outermost first, of those that have a limit."""
+def free_memory() -> int:
+    """Count the bytes of main memory that can be had; what the kernel keeps of files it has read gives way."""
+    import psutil  # here, because bench/gpu_step.py runs with torch and NumPy alone
+
+    rooms = (room for folder in _groups("memory") for room in _room(folder))
+    return max(0, min([int(psutil.virtual_memory().available), *rooms]))
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Give the folders of our control groups, the outermost first; not all of them need be there."""
     with contextlib.suppress(OSError):
         for line in _OWN.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if not controllers or "cpu" in controllers.split(","):
-                top = _CGROUPS / ("cpu" if controllers else "")
+            if not controllers or controller in controllers.split(","):
+                top = _CGROUPS / (controller if controllers else "")
                 # A container may see its own group as the outermost, whatever the path says.
                 for inner in ["", *(str(parent) for parent in reversed(Path(path).parents)), path]:
-                    yield from _quota(top / inner.lstrip("/"))
+                    yield top / inner.lstrip("/")
 
 
 def _quota(folder: Path) -> Iterator[float]:
@@ -41,3 +50,12 @@ def _quota(folder: Path) -> Iterator[float]:
             quota, period = (float((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         if quota > 0:
             yield quota / period
+
+
+def _room(folder: Path) -> Iterator[int]:
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no such group; "max": no limit
+        second = (folder / "memory.max").exists()
+        names = ("max", "current") if second else ("limit_in_bytes", "usage_in_bytes")
+        most, used = (int((folder / f"memory.{name}").read_text()) for name in names)
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        yield most - used + int(counts["inactive_file" if second else "total_inactive_file"])

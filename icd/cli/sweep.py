@@ -189,7 +189,7 @@ def plan(
 
 def plan_lines(plan: "Plan") -> list[str]:
     """Write a plan for people."""
-    from icd.search.core.machine import usable_cpus
+    from icd.machine import usable_cpus
 
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
     at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"

@@ -1,9 +1,8 @@
 """digits100: two-digit numbers in colour, made on the spot from scikit-learn's handwritten digits; no download.
 
-Class "37" shows a 3 on the left and a 7 on the right, each shifted, scaled, turned and coloured at random,
-over a noisy two-coloured ground: 100 classes. Train and test numbers are
-written with different source digits, so that a network must read handwriting it has not seen. Never mirror
-these images.
+Class "37" shows a 3 on the left and a 7 on the right, each shifted, scaled, turned and coloured at random, over a noisy
+two-coloured ground: 100 classes. Train and test numbers are written with different source digits, so that a network
+must read handwriting it has not seen. Never mirror these images.
 
 All arithmetic is on integers or elementwise float64 (+ - * / and floor), with counter-based random numbers:
 every machine makes the same bytes.

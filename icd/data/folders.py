@@ -111,13 +111,10 @@ def images_by_class(root: Path, part: str, class_names: Sequence[str]) -> FileIm
     """Find the images of ``root/part/CLASS``, sorted by class and name; its ``skipped`` counts what is none.
 
     Raises:
-        DataError: If a class has no folder or no image, or the folder has one that is no class.
+        DataError: If a class has no image, or the folder has one that is no class.
     """
-    found = set(class_folders(root / part))
-    if strangers := sorted(found.difference(class_names)):
+    if strangers := sorted(set(class_folders(root / part)).difference(class_names)):
         raise DataError(f"{root / part / strangers[0]}: no such class in the training folder; remove or rename it")
-    if missing := [name for name in class_names if name not in found]:
-        raise DataError(f"{root / part / missing[0]}: the class has no folder; every class needs one")
     names, labels, skipped = [], [], _beside(root / part)
     for label, class_name in enumerate(class_names):
         folder = root / part / class_name

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from icd.data.decode import decode_rgb, pixels, stretched
 from icd.errors import DataError, require
+from icd.machine import free_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 _FULLY_COMPARED = 100_000  # at most this many files are read to find exact duplicates
 _MOST_HELD = 4 * 10**9  # bytes; CUB-200's training images take 1.2e9
 _HELD_SHARE = 4  # at most one part in four of what is free, because trials share a machine
-_CGROUP = Path("/sys/fs/cgroup")
 Told = Callable[[], None]
 _told: ContextVar[Told] = ContextVar("told", default=lambda: None)
 
@@ -200,7 +200,7 @@ class FileImages:
             return self
         with self._holding:
             key = side, views.resizes, device
-            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available()
+            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
             if key not in self._held and 3 * side * side * len(self) <= min(_MOST_HELD, free // _HELD_SHARE):
                 self._held.clear()  # one copy at a time
                 self._held[key] = decoded(self, views, threads).to(device)
@@ -223,16 +223,6 @@ def decoded(files: FileImages, views: "ViewFamily", threads: int = 8) -> ArrayIm
         for _ in pool.map(decode_into, range(len(files))):
             tell()
     return ArrayImages(torch.from_numpy(images_NCHW), files.labels_N)
-
-
-def available() -> int:
-    """Bytes of main memory that can be had: the machine's, or the container's where that is less."""
-    import psutil  # here, because bench/gpu_step.py runs with torch and NumPy alone
-
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no such file, or "max"
-        free = min(free, int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text()))
-    return max(free, 0)
 
 
 def pixel_groups(images: ArrayImages) -> NDArray[np.int64]:

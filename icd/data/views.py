@@ -1,8 +1,7 @@
 """Augmentation as a function of a view id: (image, view id) -> pixels, with nothing drawn on the way.
 
-A family says how many views an image has; ``draw`` says which one an image shows in an epoch. What the
-teacher says about (image, view) can therefore be kept in a cache, and every trial, node or resumed run sees
-the same pixels.
+A family says how many views an image has; ``draw`` says which one an image shows in an epoch. So what the teacher says
+about (image, view) can be kept in a cache, and every trial, node or resumed run sees the same pixels.
 
 All families are values, compared by their fields, and have: ``size``, the side of every view; ``num_views``;
 ``source``, the side of the square that views are taken from (None: of the image as it is); ``resizes``, whether

@@ -33,11 +33,10 @@ _TRIES = 10  # torchvision's number of tries before it takes the centre
 class RotateFlip(OfSquares, Checked):
     """Rotate about the centre with nearest sampling and black corners, mirror left to right (Tiny-ImageNet).
 
-    View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)``
-    counter-clockwise, then mirror where ``flip`` is 1. torchvision's ``RandomRotation(20)`` draws a
-    continuous angle; a cache needs countable views, so ours takes the nearest of ``steps`` angles (0.1
-    degrees apart by default). At those angles the pixels equal Pillow's ``Image.rotate``. The test-time view
-    is the image itself.
+    View id ``flip * steps + step``: rotate by ``-degrees + 2 * degrees * step / (steps - 1)`` counter-clockwise, then
+    mirror where ``flip`` is 1. torchvision's ``RandomRotation(20)`` draws a continuous angle; a cache needs countable
+    views, so ours takes the nearest of ``steps`` angles (0.1 degrees apart by default). There the pixels equal
+    Pillow's ``Image.rotate``. The test-time view is the image itself.
     """
 
     size: Annotated[int, Range(at_least=1, below=16384)]

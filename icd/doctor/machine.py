@@ -13,7 +13,7 @@ from icd.doctor.min_versions import FLOORS
 from icd.doctor.node_facts import NodeFacts, node_facts
 from icd.doctor.services import check_cache, check_services
 from icd.errors import SetupError
-from icd.search.core.machine import usable_cpus
+from icd.machine import usable_cpus
 from icd.storage.bucket import Bucket, bucket_of
 
 HERE = "here"

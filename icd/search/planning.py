@@ -12,8 +12,8 @@ from icd.config.names import shown_params
 from icd.config.sweep import PrunerConfig, SweepConfig
 from icd.config.trial import TrialConfig
 from icd.config.walk import Dimension
+from icd.machine import usable_cpus
 from icd.models import build_model
-from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightResult
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from icd.search.foresight import Foresight, foresight

@@ -12,10 +12,10 @@ from icd.config.read_trial import read_trial
 from icd.config.sweep import SweepConfig, engine_asked
 from icd.config.yaml import Document, apply_overrides
 from icd.errors import Interrupted, SetupError, StateError
+from icd.machine import usable_cpus
 from icd.search.controller.controller import SweepController
 from icd.search.core.attempts import STOP, RunContext
 from icd.search.core.device_usage import matches
-from icd.search.core.machine import usable_cpus
 from icd.search.core.preparation import PreflightRequest, PreflightResult
 from icd.search.core.records import Stage
 from icd.search.executors.executor import Executor

@@ -9,8 +9,8 @@ import pytest
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.machine import usable_cpus
 from icd.search.core.attempts import AttemptResult
-from icd.search.core.machine import usable_cpus
 from icd.search.core.messages import Heartbeat
 from icd.search.executors.ray.cluster import fitting
 from icd.search.executors.ray.executor import RayExecutor

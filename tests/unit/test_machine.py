@@ -1,15 +1,17 @@
-"""Cores are what the control group leaves of them: both versions, nested, with and without limits."""
+"""Cores and memory are what control groups leave of them: both versions, nested, with and without limits."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from icd import machine
 from icd.doctor import machine as doctor
+from icd.machine import free_memory, usable_cpus
 from icd.search import planning, session
-from icd.search.core import machine
-from icd.search.core.machine import usable_cpus
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.planning import make_plan
 from icd.search.settings import Settings
@@ -50,6 +52,35 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 def test_cores_are_the_smallest_of_affinity_and_quotas(groups: Path, files: dict[str, str], cpus: int) -> None:
     write(groups, files)
     assert usable_cpus() == cpus
+
+
+def memory(most: str, used: int, at_hand: int, *, second: bool = True) -> dict[str, str]:
+    names = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    stat = f"anon 7\n{'' if second else 'total_'}inactive_file {at_hand}"
+    return {names[0]: most, names[1]: str(used), "memory.stat": stat}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 1000),
+        ({"": memory("max", 90, 0)}, 1000),
+        ({"": memory("500", 90, 0)}, 410),
+        ({"": memory("500", 490, 300)}, 310),  # what was read from files gives way
+        ({"": memory("500", 90, 0), "jobs": memory("300", 90, 0), "jobs/a": memory("max", 90, 0)}, 210),
+        ({"": memory("100", 130, 20)}, 0),
+        ({"memory": memory("9223372036854771712", 90, 0, second=False)}, 1000),
+        ({"memory/jobs/a": memory("500", 490, 300, second=False)}, 310),
+        ({"": {"memory.max": "500"}}, 1000),
+    ],
+)
+def test_memory_is_the_smallest_that_machine_and_control_groups_leave(
+    groups: Path, files: dict[str, dict[str, str]], free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    for folder, own in files.items():
+        write(groups / folder, own)
+    assert free_memory() == free
 
 
 def test_the_whole_program_counts_the_same_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

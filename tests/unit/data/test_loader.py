@@ -131,7 +131,7 @@ def test_files_are_held_in_memory_once_and_only_where_they_fit(
     assert files.held(CropFlip(size=28, pad=1, resize=32), cpu, 1) is held
     with pytest.raises(DataError, match="must be 32 x 32"):  # those were resized, these views ask for files of 32
         files.held(CropFlip(size=32, pad=4), cpu, 1)
-    monkeypatch.setattr(image_sets, "available", lambda: 0)
+    monkeypatch.setattr(image_sets, "free_memory", lambda: 0)
     assert files.held(CropFlip(size=24, resize=30), cpu, 1) is files
 
 

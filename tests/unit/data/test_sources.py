@@ -338,7 +338,7 @@ def test_imagefolder_without_labelled_test_images_uses_val(tmp_path: Path) -> No
     ("change", "told"),
     [
         (lambda folder: folder.rename(folder.with_name("emu")), "emu: no such class"),
-        (lambda folder: folder.rename(folder.with_name(".emu")), "the class has no folder"),
+        (lambda folder: folder.rename(folder.with_name(".emu")), "the class has no image"),
         (lambda folder: [file.unlink() for file in folder.iterdir()], "the class has no image"),
         (lambda folder: next(folder.iterdir()).write_bytes(b""), "the image file is empty"),
     ],

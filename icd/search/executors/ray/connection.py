@@ -22,7 +22,7 @@ import ray
 from ray.exceptions import RayError
 
 from icd.errors import SetupError
-from icd.search.core.machine import usable_cpus
+from icd.machine import usable_cpus
 from icd.search.executors.ray.internals import bound_to_loopback, forget_token, nodes_of, print_instead
 from icd.search.executors.ray.security import exposed, listeners, refuse_open, write_token
 from icd.worker.gpus import VISIBLE, visible_gpus
