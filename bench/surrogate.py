@@ -1,0 +1,83 @@
+"""A recorded table of learning curves as a search space: trees that were fitted to it foretell any configuration.
+
+What trees foretell is smoother than what was recorded: a configuration that nobody trained is worth about what those
+near it are. ``known`` says how well they order the recorded ones, each foretold by the trees that have not seen it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from scipy.stats import spearmanr
+from sklearn.ensemble import ExtraTreesRegressor
+
+from icd.config.read_sweep import read_sweep
+from icd.config.yaml import read_yaml
+from icd.search.suggest.search_space import SearchSpace
+
+NOISE = 0.5  # points between two seeds of one configuration: 0.3 on digits100, 0.7 on twenty classes of CIFAR-100
+Point = Mapping[str, Any]
+
+
+class Surrogate:
+    """A task of ``search_efficiency.py``: final values and curves of configurations.
+
+    Args:
+        table: A file of ``record_curves.py``; beside it lies the sweep that was recorded, ``curves-NAME.json`` and
+            ``NAME.yaml``.
+        seed: Of the noise.
+        epochs: Of a curve.
+    """
+
+    def __init__(self, table: Path, seed: int, epochs: int) -> None:
+        self.seed, self.epochs = seed, epochs
+        space = table.with_name(table.name.removeprefix("curves-")).with_suffix(".yaml")
+        self._space = SearchSpace(read_sweep(read_yaml(space)))
+        rows = [row for row in json.loads(table.read_text())["curves"] if row["end"] == "complete"]
+        self._names = sorted({name for row in rows for name in _numbers(row["parameters"])})
+        curves_CE = np.array([row["top1"] for row in rows])
+        share_E = np.arange(1, epochs + 1) / epochs * curves_CE.shape[1]
+        curves_CE = np.array([np.interp(share_E, np.arange(1, len(curve) + 1), curve) for curve in curves_CE])
+        self._trees = ExtraTreesRegressor(300, bootstrap=True, oob_score=True, random_state=0)
+        self._trees.fit(np.array([self._encoded(row["parameters"]) for row in rows]), curves_CE)
+        self.known = float(spearmanr(self._trees.oob_prediction_[:, -1], curves_CE[:, -1]).statistic)
+        drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        self.sample = [self.suggest(drawn.ask()) for _ in range(1500)]
+        finals_S = self._trees.predict(np.array([self._encoded(point) for point in self.sample]))[:, -1]
+        self.best, self.median = np.quantile(finals_S, (0.998, 0.5)).tolist()
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Ask for a point, by the names of the table."""
+        self._space.suggest(trial)
+        return dict(trial.params)
+
+    def true(self, point: Point) -> float:
+        """Give the final value of a point in points of top-1."""
+        return float(self._curve_E(point)[-1])
+
+    def curve(self, point: Point, seed: int) -> np.ndarray:
+        """Give what a training with a seed reports after each epoch: two seeds differ all along, and by epochs."""
+        chance = np.random.default_rng([self.seed, 2, seed])
+        by_epoch_E = np.linspace(0.7, 0.15, self.epochs) * chance.standard_normal(self.epochs)
+        seen_E = self._curve_E(point) + NOISE * chance.standard_normal() + by_epoch_E
+        curve_E: np.ndarray = np.clip(seen_E, 0.1, 100)
+        return curve_E
+
+    def _curve_E(self, point: Point) -> np.ndarray:
+        curve_E: np.ndarray = self._trees.predict(self._encoded(point)[None])[0]
+        return curve_E
+
+    def _encoded(self, point: Point) -> np.ndarray:
+        given = _numbers(point)
+        return np.array([given.get(name, 0.0 if "=" in name else -1.0) for name in self._names])
+
+
+def _numbers(point: Point) -> dict[str, float]:
+    """Write categories as flags, and weights as shares of their sum."""
+    words = {f"{name}={value}": 1.0 for name, value in point.items() if isinstance(value, str)}
+    numbers = {name: float(value) for name, value in point.items() if not isinstance(value, str)}
+    weights = {name: value for name, value in numbers.items() if "_scale_weights." in name}
+    return words | numbers | {name: value / sum(weights.values()) for name, value in weights.items()}
