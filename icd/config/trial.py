@@ -17,7 +17,7 @@ from icd.data import DATASETS
 from icd.data.views import VIEW_FAMILIES
 from icd.fields import Checked, FieldProblem, Range, Seed
 from icd.losses import BASE_LOSSES
-from icd.methods import METHODS, CellDistillation, Method
+from icd.methods import METHODS, Method
 from icd.models import MODELS, Stem
 from icd.plugins import Plugin, changes
 from icd.registry import Registry
@@ -166,10 +166,7 @@ def plain_data(value: Any) -> Any:
         own = {name: getattr(value, name) for name in ("name", "path", "val_fraction", "split_seed", "digest")}
         return {name: item for name, item in own.items() if item is not None} | value.parts | dict(value.options)
     if is_dataclass(value) and not isinstance(value, type):
-        known, later = ((field, getattr(value, field.name)) for field in fields(value)), _LATER.get(type(value), ())
-        inner = {
-            field.name: plain_data(item) for field, item in known if field.name not in later or item != field.default
-        }
+        inner = {field.name: plain_data(getattr(value, field.name)) for field in fields(value)}
         if tag := BASE_LOSSES.name_of(type(value)) or VIEW_FAMILIES.name_of(type(value)):
             return {tag: inner}
         for name in WEIGHTS:  # each is called after its scale: a weight is a parameter of its own
@@ -181,15 +178,6 @@ def plain_data(value: Any) -> Any:
     if isinstance(value, tuple):
         return [plain_data(item) for item in value]
     return value
-
-
-# Fields that came later. They are written only where they differ from their defaults, so that what was written before,
-# and its key, stay the same.
-_LATER: Mapping[type, Sequence[str]] = {
-    TrainingConfig: ("measure_every", "optimizer", "label_smoothing", "ema_decay"),
-    TeacherConfig: ("pretrained",),
-    CellDistillation: ("logit_standardization",),
-}
 
 
 def used_plugins(config: Any, listed: Sequence[Plugin] = ()) -> tuple[Plugin, ...]:

@@ -47,7 +47,7 @@ _DIRECTIONS = {"maximize": StudyDirection.MAXIMIZE, "minimize": StudyDirection.M
 # What a trial that takes a failed one's place has of it.
 _KEPT = ("key", "baseline", "start", "control", "document", OUTSIDE)
 
-FORMAT = 2  # of studies and folders: 1 had lists of runs in the search's study, and ranges under ``space``
+FORMAT = 3  # of studies and folders; keys of 2 left out some fields, 1 had ranges under ``space``
 _FORMAT_NAME = "icd:format"  # attribute of a search's study
 RANKED = "ranked"  # attribute of a study whose trials are ranked over several pairs
 _RUNGS = "icd:rungs"  # part of a verdict: the rungs that it marks

@@ -25,16 +25,16 @@ SEARCHED: dict[str, Any] = {
     "training": PROTOCOL,
     "seed": 7,
 }
-# Keys of documents as 0.1.0 has them; they change with no later field.
-OLD: dict[str, dict[str, Any]] = {
-    "7df4df4956335d450cd603e0880bb73cb76e2fa0bca1a943f4e2e36b7656d909": {
+# Keys of documents: with other ones FORMAT of the ledger must change.
+KEYS: dict[str, dict[str, Any]] = {
+    "3baef7ced186430f072be76212f76adce539bf9617257955be81ef8888862d3a": {
         "data": "cifar100",
         "student": "resnet8",
         "training": {"preset": "cifar100", "epochs": 2},
         "method": "cross_entropy",
     },
-    "d600bd97f53e8a04d01dbc4e1d37f6e34e4e5959f2f9c1e317549f69e58b0fbc": SEARCHED,
-    "cb88b36f4ce1f16392a1c7f7ba3007600da405feb883351f88ff78cca3d19518": {
+    "8cdd1b6247394213d4380334d42638d0452a96aba75125808139da689c9e72c0": SEARCHED,
+    "0349aecbc29dda392526ba56eedb6e34db0babf753364b198b849a6ea01d1128": {
         "data": {"name": "npz", "path": "images.npz", "digest": "a:b"},
         "teacher": {"arch": "resnet20", "weights": "train", "digest": "e" * 64},
         "student": "resnet8x4",
@@ -48,9 +48,9 @@ def read(document: dict[str, Any]) -> TrialConfig:
     return read_trial(Document(document, "x.yaml"))
 
 
-@pytest.mark.parametrize("key", OLD)
+@pytest.mark.parametrize("key", KEYS)
 def test_keys_and_documents_stay(key: str) -> None:
-    config = read(OLD[key])
+    config = read(KEYS[key])
     assert config.key() == key
     assert not {"train_on", "measure_on"} & config.to_data()["data"].keys()
     spelt = read({**config.to_data(), "data": {**config.to_data()["data"], "train_on": "train", "measure_on": "val"}})

@@ -21,7 +21,7 @@ from icd.methods import METHODS, PAPER_ROWS, CellDistillation, CrossEntropy
 from icd.models import MODELS
 
 PAIR: dict[str, Any] = {"student": "resnet8", "teacher": "resnet20", "method": "KD"}
-KEY = "f828d542466dedfc6fd14f443c73ea373e685790bd39ba5e1693c13da71b86e7"  # of the pair, on 2026-11-30
+KEY = "55407ce7eef4f0e1da991cd50341126305a4648c0098347833232b8dee271620"  # of the pair, on 2026-12-01
 
 
 def trial(*overrides: str, **parts: Any) -> TrialConfig:
@@ -308,10 +308,10 @@ def test_every_field_changes_the_key() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_fields_that_came_later_leave_keys_as_they_were() -> None:
-    later = {"optimizer": "sgd", "label_smoothing": 0.0, "ema_decay": None}
-    assert trial(training=later).key() == trial().key() == KEY
-    assert not later.keys() & trial(training=later).to_data()["training"].keys()
+def test_every_field_is_written_and_its_default_leaves_the_key_as_it_is() -> None:
+    usual = {"optimizer": "sgd", "label_smoothing": 0.0, "ema_decay": None}
+    assert trial(training=usual).key() == trial().key() == KEY
+    assert usual.keys() <= trial().to_data()["training"].keys()
     changed = trial(training={"optimizer": "adamw", "label_smoothing": 0.1, "ema_decay": 0.9})
     assert again(changed) == changed
 
@@ -332,7 +332,6 @@ def test_how_often_a_training_is_looked_at_is_no_part_of_the_key() -> None:
     )
     assert rare.to_data()["training"]["measure_every"] == 5
     assert again(rare) == rare
-    assert "measure_every" not in plain.to_data()["training"], "what was written before is written the same"
 
 
 def test_a_data_digest_stands_for_path_and_options() -> None:

@@ -51,7 +51,7 @@ def test_a_whole_study_is_not_made_again(database: str, ledger: Ledger) -> None:
     assert Ledger.names(open_storage(database)) == ["tiny"]
 
 
-@pytest.mark.parametrize("noted", [{}, {"icd:format": 2, "uid": "first"}])
+@pytest.mark.parametrize("noted", [{}, {"icd:format": 3, "uid": "first"}])
 def test_a_study_that_was_begun_is_made_anew(database: str, noted: dict[str, Any]) -> None:
     storage = open_storage(database)
     study_id = storage.create_new_study([StudyDirection.MINIMIZE, StudyDirection.MINIMIZE], "tiny")
@@ -62,7 +62,7 @@ def test_a_study_that_was_begun_is_made_anew(database: str, noted: dict[str, Any
     assert made.study.directions == [StudyDirection.MAXIMIZE]
 
 
-@pytest.mark.parametrize(("noted", "trials"), [({}, 1), ({"owner": "Anna"}, 0), ({"icd:format": 2}, 1)])
+@pytest.mark.parametrize(("noted", "trials"), [({}, 1), ({"owner": "Anna"}, 0), ({"icd:format": 3}, 1)])
 def test_a_study_of_another_program_is_left_as_it_is(database: str, noted: dict[str, Any], trials: int) -> None:
     storage = open_storage(database)
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "tiny")
@@ -121,7 +121,7 @@ def test_a_trial_that_another_process_made_meanwhile_stops_this_one(database: st
         ask(late)
 
 
-@pytest.mark.parametrize("marks", [{"digest": "d"}, {"digest": "d", "icd:format": 1}])
+@pytest.mark.parametrize("marks", [{"digest": "d"}, {"digest": "d", "icd:format": 2}])
 def test_a_database_of_another_format_is_refused(database: str, ledger: Ledger, marks: dict[str, Any]) -> None:
     storage = open_storage(database)
     Ledger.refuse_earlier(storage)
