@@ -253,11 +253,11 @@ def read_spec(folder: Path) -> BlockSpec:
     try:
         data = json.loads((folder / HEADER).read_text())
         if data.pop("version") != VERSION:
-            raise ValueError("version")
-        sequence = data.pop("sequence")
-        return BlockSpec(**data, sequence=tuple(sequence) if sequence else None)
+            raise ValueError("another version")
+        return BlockSpec(**{**data, "sequence": data["sequence"] and tuple(data["sequence"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder} holds no teacher cache of version {VERSION}: {error}") from error
+        rule = f"holds no teacher cache of version {VERSION} ({error})"
+        raise CheckpointError(f"{folder} {rule}; drop it: icd teacher cache rm {folder.name}") from error
 
 
 def rows_of(output: Output, head: nn.Linear, spec: BlockSpec, labels_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -192,7 +193,8 @@ def test_the_folder_is_named_by_all_that_matters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 1}', '{"version": 2, "teacher": "t"}'])
 def test_a_header_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "block.json").write_text(text)
-    with pytest.raises(CheckpointError, match="holds no teacher cache of version 2"):
+    again = f"drop it: icd teacher cache rm {tmp_path.name}"
+    with pytest.raises(CheckpointError, match=rf"holds no teacher cache of version 2 .*; {re.escape(again)}"):
         read_spec(tmp_path)
 
 
