@@ -1,4 +1,4 @@
-"""How much of this machine is ours: what control groups (a container) leave of its cores and its memory.
+"""How much of this machine is ours: what control groups (a container, a job) leave of its cores and its memory.
 
 Control groups of both versions are read; of nested ones the tightest counts.
 """
@@ -30,6 +30,12 @@ def free_memory() -> int:
     return max(0, min([int(psutil.virtual_memory().available), *rooms]))
 
 
+def oom_kills() -> int:
+    """Count the processes of our own control group that the kernel has killed for memory; 0 where it does not tell."""
+    counts = [count for folder in _groups("memory") for count in _kills(folder)]
+    return counts[-1] if counts else 0
+
+
 def _groups(controller: str) -> Iterator[Path]:
     """Give the folders of our control groups, the outermost first; not all of them need be there."""
     with contextlib.suppress(OSError):
@@ -57,5 +63,15 @@ def _room(folder: Path) -> Iterator[int]:
         second = (folder / "memory.max").exists()
         names = ("max", "current") if second else ("limit_in_bytes", "usage_in_bytes")
         most, used = (int((folder / f"memory.{name}").read_text()) for name in names)
-        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        yield most - used + int(counts["inactive_file" if second else "total_inactive_file"])
+        yield most - used + _counts(folder / "memory.stat")["inactive_file" if second else "total_inactive_file"]
+
+
+def _kills(folder: Path) -> Iterator[int]:
+    for name in ("memory.events", "memory.oom_control"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            yield _counts(folder / name)["oom_kill"]
+
+
+def _counts(file: Path) -> dict[str, int]:
+    rows = (line.split() for line in file.read_text().splitlines())
+    return {name: int(count) for name, count in rows}

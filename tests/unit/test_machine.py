@@ -1,6 +1,8 @@
 """Cores and memory are what control groups leave of them: both versions, nested, with and without limits."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import pytest
 
 from icd import machine
 from icd.doctor import machine as doctor
-from icd.machine import free_memory, usable_cpus
+from icd.machine import free_memory, oom_kills, usable_cpus
 from icd.search import planning, session
 from icd.search.executors.local.executor import LocalExecutor
 from icd.search.planning import make_plan
@@ -81,6 +83,49 @@ def test_memory_is_the_smallest_that_machine_and_control_groups_leave(
     for folder, own in files.items():
         write(groups / folder, own)
     assert free_memory() == free
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ({}, 0),
+        ({"memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 0"}, 2),
+        ({"memory.events": "oom_kill 9", "jobs/a/memory.events": "oom_kill 1"}, 1),  # of others too, and of our own
+        ({"memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4"}, 4),
+        ({"memory/memory.oom_control": "oom_kill 9", "memory/jobs/a/memory.oom_control": "oom_kill 5"}, 5),
+        ({"memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0"}, 0),  # before Linux 4.13
+    ],
+)
+def test_kills_for_memory_are_those_of_our_own_control_group(groups: Path, files: dict[str, str], kills: int) -> None:
+    write(groups, files)
+    assert oom_kills() == kills
+
+
+_IN_GROUP = """
+import subprocess, sys
+from icd.machine import free_memory, oom_kills
+print(free_memory(), oom_kills(), flush=True)
+subprocess.run([sys.executable, "-c", "bytearray(1 << 30)"])
+print(free_memory(), oom_kills())
+"""
+
+
+def test_a_real_control_group_is_read_as_the_kernel_keeps_it() -> None:
+    """Version 1 needs root; on version 2 a group of a user's session does not take its own processes."""
+    group, limit = Path("/sys/fs/cgroup/memory/icd-test"), 300 * 10**6
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        enter = f"echo $$ > {group}/cgroup.procs && exec {sys.executable} -c '{_IN_GROUP}'"
+        done = subprocess.run(["sh", "-c", enter], capture_output=True, text=True, check=True, timeout=120)
+    finally:
+        group.rmdir()
+    (free, before), (_, after) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert 0.3 * limit < free < limit
+    assert after == before + 1
 
 
 def test_the_whole_program_counts_the_same_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from icd.config.sweep import Resources
 from icd.errors import SetupError
+from icd.machine import oom_kills
 from icd.search.controller.retry import RETRIES
 from icd.search.core import messages
 from icd.search.core.attempts import (
@@ -29,7 +30,6 @@ from icd.search.executors.local.worker_process import (
     WorkerProcess,
     classify_exit,
     launch_python,
-    oom_kills,
     wait,
 )
 

@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
+from icd.machine import oom_kills
 from icd.search.core.attempts import Location, ResultKind
 from icd.search.core.messages import Down, Up
 
 GRACE_S = 5.0
 _LOG_BYTES = 10_000_000
-MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")  # of the control group, as Linux counts them
 
 
 class Child(Protocol):
@@ -117,15 +117,6 @@ def wait(child: Child | None, seconds: float) -> int:
     while child is not None and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     return (child.poll() if child is not None else None) or 0
-
-
-def oom_kills() -> int:
-    """How many processes of this control group the kernel has killed for memory."""
-    try:
-        lines = MEMORY_EVENTS.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0
 
 
 def classify_exit(code: int, oom_kills_before: int) -> tuple[ResultKind, str]:

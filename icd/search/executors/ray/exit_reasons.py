@@ -7,8 +7,8 @@ would spend all retries of a trial in one.
 import re
 import time
 
+from icd.machine import oom_kills
 from icd.search.core.attempts import Location, ResultKind
-from icd.search.executors.local.worker_process import oom_kills
 from icd.search.executors.ray.cluster import Cluster
 from icd.search.executors.ray.internals import RAISED
 

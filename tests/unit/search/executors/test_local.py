@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from icd import machine
 from icd.config.sweep import Resources
 from icd.errors import SetupError
 from icd.search.core.attempts import Attempt, AttemptResult, ended
 from icd.search.core.messages import Line, Prepare, Prepared
 from icd.search.core.preparation import PreflightRequest, PreflightResult
-from icd.search.executors.local import worker_process
 from icd.search.executors.local.executor import LocalExecutor, partition_devices
 from tests.crash.forks import Fork, close_all_but, forked
 from tests.workers import Act, Book, Progress, Send, Start, epoch_of, launch
@@ -253,7 +253,7 @@ def test_errors_of_cuda_are_no_reason_to_leave_a_cpu(run: Any, tmp_path: Path) -
 def test_a_kill_for_memory_is_told_from_another(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 0\noom_kill 4\n")
-    monkeypatch.setattr(worker_process, "MEMORY_EVENTS", events)  # the kernel's counter, which a test cannot raise
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)  # the kernel's counter, which not every test may raise
 
     def act(attempt: Attempt, send: Send, progress: Progress, gpu: str) -> AttemptResult:
         if attempt.attempt == 1:
