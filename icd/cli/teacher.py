@@ -131,10 +131,10 @@ def build_command(file: Path, overrides: tuple[str, ...], **options: Any) -> Non
         )
 
 
-@cache.command("ls", cls=Verb)
+@cache.command("list", cls=Verb)
 @JSON
 @ROOT
-def ls_command(as_json: bool, root: Path) -> None:
+def list_caches_command(as_json: bool, root: Path) -> None:
     """List the caches, how full they are and what they take."""
     from icd.teacher.cache_block import Block, read_spec
 
@@ -192,5 +192,6 @@ def _named(folder: Path, digests: Sequence[str]) -> Iterator[Path]:
     known = sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
     for digest in digests:
         if sum(path.name.startswith(digest) for path in known) != 1:
-            raise UsageError(f"a cache must be named by the beginning of its digest, but got {digest!r}; see 'ls'")
+            rule = f"a cache must be named by the beginning of its digest, but got {digest!r}"
+            raise UsageError(f"{rule}; see 'icd teacher cache list'")
     return (path for path in known if not digests or any(path.name.startswith(digest) for digest in digests))

@@ -50,7 +50,7 @@ def file(tmp_path: Path, trial: dict[str, Any]) -> Path:
 
 
 def caches(command: Command) -> list[dict[str, Any]]:
-    said = command("teacher", "cache", "ls", "--json")
+    said = command("teacher", "cache", "list", "--json")
     assert said.code == 0, said.err
     return list(json.loads(said.out))
 
@@ -95,7 +95,7 @@ def test_built_shown_used_checked_repaired_and_dropped(command: Command, file: P
     assert "must be named by the beginning of its digest, but got 'zz'" in command("teacher", "cache", "rm", "zz").err
     assert command("teacher", "cache", "rm", row["digest"]).code == 0
     assert caches(command) == []
-    assert "no caches yet" in command("teacher", "cache", "ls").err
+    assert "no caches yet" in command("teacher", "cache", "list").err
 
 
 def test_a_sweep_s_cache_is_built_for_all_its_trials(command: Command, trial: dict[str, Any], tmp_path: Path) -> None:
