@@ -21,9 +21,13 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[object]], *, left: S
 
 
 def cell_text(value: Any) -> str:
-    """Write one value: nothing as a dash, a number with four digits, or all before its point."""
+    """Write one value: nothing as a dash, a number with four digits, or all before its point, a list by commas."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell_text, value))
     if isinstance(value, float):
         return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
     return str(value)

@@ -9,7 +9,7 @@ from icd.cli.outcomes import _cut
 from icd.cli.sweep import duration
 from icd.search.core.records import TrialRecord
 from icd.search.sweep_status import trial_row
-from icd.text import columns, size_text
+from icd.text import cell_text, columns, size_text
 
 
 def test_columns() -> None:
@@ -42,6 +42,13 @@ def test_sizes_have_three_digits_and_a_unit() -> None:
     sizes = (0, 999, 5150, 817_000, 999_600, 69_300_000, 64e9, 2.5e12)
     said = ["0 bytes", "999 bytes", "5.15 kB", "817 kB", "1 MB", "69.3 MB", "64 GB", "2.5 TB"]
     assert [size_text(size) for size in sizes] == said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (True, "true"), (["a", 0.5, False], "a, 0.5, false"), ((), ""), (1234.5, "1234")]
+)
+def test_a_value_is_written_as_people_read_it(value: object, text: str) -> None:
+    assert cell_text(value) == text
 
 
 def test_configuration() -> None:
