@@ -11,6 +11,7 @@ import click
 from icd.cli.format import write
 from icd.cli.options import DRIVE, DRY_RUN, FILE, NAME, OUTPUT, SEEDS, F, Verb, together
 from icd.errors import SetupError, StateError, TrialsFailedError
+from icd.text import plural
 
 if TYPE_CHECKING:
     from icd.results.outcome import FailedRuns, Outcome
@@ -115,7 +116,7 @@ def _foreseen(stage: "Stage", name: str, options: dict[str, Any], *, as_json: bo
     counted = f"{len(labels)} configurations on {len(plan.seeds)} seeds: {most}{left} trainings"
     shown = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
     raced = [f"before that, the best {options['race']} trials get 2 further seeds each"] if options.get("race") else []
-    raced += [f"{had} runs of earlier rounds are taken over"] if had else []
+    raced += [f"taken over from earlier rounds: {plural(had, 'run')}"] if had else []
     lines = [f"{counted} of {shown} epochs, on {plan.train_on}", *raced, *(f"  {label}" for label in labels)]
     write({"planned": {**told, "epochs": epochs, "adaptive": plan.adaptive}}, lines, as_json=as_json)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icd.config.names import shown_params, tails
-from icd.text import cell_text, columns
+from icd.text import cell_text, columns, plural
 
 if TYPE_CHECKING:
     from icd.results.pruning import PruningAudit
@@ -152,7 +152,8 @@ def budget_text(status: "SweepStatus") -> str:
 
 def audit_lines(audit: "PruningAudit") -> list[str]:
     """Write what pruning did, with the counts behind every rate."""
-    lines = ["", f"pruning: {audit.pruned} trials stopped, {audit.epochs_saved} epochs saved ({audit.saved_share:.0%})"]
+    stopped, saved = f"{plural(audit.pruned, 'trial')} stopped", plural(audit.epochs_saved, "epoch")
+    lines = ["", f"pruning: {stopped}, {saved} saved ({audit.saved_share:.0%})"]
     lines += [f"  {concordance_text(rung)}" for rung in audit.rungs]
     if audit.false_kill_rate is None:
         lines.append(f"  of {audit.controls} trials that could not be stopped, the pruner would have stopped none")

@@ -11,7 +11,7 @@ import click
 from icd.cli.format import audit_lines, count_text, state_text, status_lines, trial_lines, trial_text, write
 from icd.cli.options import JSON, NAME, READ, ROOT, SUBMIT, Verb, waits
 from icd.errors import StateError, UsageError
-from icd.text import cell_text, columns
+from icd.text import cell_text, columns, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,7 +202,7 @@ def _epochs(record: "TrialRecord", runs: dict[str, Path]) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "time"))
         click.echo(f"{pair} epoch {row['epoch']}  {shown}".strip())
     how = f": {record.reason}" if record.reason else ""
-    click.echo(f"trial {record.number} {record.state}, started {record.attempts} times{how}")
+    click.echo(f"trial {record.number} {record.state}, started {plural(record.attempts, 'time')}{how}")
 
 
 def _names(line: str, trial: int) -> bool:

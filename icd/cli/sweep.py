@@ -10,7 +10,7 @@ import click
 from icd.cli.format import concordance_text, params_text, status_lines, write
 from icd.cli.options import DRIVE, FILE, JSON, NAME, READ, RENAME, ROOT, SET, SUBMIT, WHERE, Verb, waits
 from icd.errors import SetupError, TrialsFailedError
-from icd.text import columns, runs_wait, size_text
+from icd.text import columns, plural, runs_wait, size_text
 
 if TYPE_CHECKING:
     from icd.search.foresight import Foresight
@@ -144,7 +144,7 @@ def sync(name: str, seconds: float, as_json: bool, root: Path) -> None:
     lines = [] if pending else [f"MLflow has everything of sweep {name}"]
     write({"name": name, "pending": pending}, lines, as_json=as_json)
     if pending:
-        raise SetupError(f"{pending} runs of sweep {name!r} still wait: MLflow does not take them; try again")
+        raise SetupError(f"{runs_wait(pending)} still: MLflow does not take all of sweep {name!r}; try again")
 
 
 @click.command(cls=Verb)
@@ -193,7 +193,7 @@ def plan_lines(plan: "Plan") -> list[str]:
 
     count = "infinitely many" if plan.configurations is None else str(plan.configurations)
     at_a_time = f"{plan.concurrent} at a time here ({usable_cpus()} CPUs)"
-    trials = "as many trials as the hours allow" if plan.trials is None else f"{plan.trials} trials"
+    trials = "as many trials as the hours allow" if plan.trials is None else plural(plan.trials, "trial")
     lines = [f"sweep {plan.name}: {trials}, {at_a_time}"]
     lines += ["", f"searched: {count} configurations"]
     known = [row.name for row in plan.dimensions]

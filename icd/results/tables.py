@@ -10,7 +10,7 @@ from icd.results.outcome import Outcome
 from icd.results.words import flat_text, label_of, p_text, signed
 from icd.search.core.records import TrialRecord, pareto_front
 from icd.search.sweep_status import pairs_of
-from icd.text import columns
+from icd.text import columns, plural
 
 if TYPE_CHECKING:
     from icd.results.report.gather import Facts
@@ -80,7 +80,7 @@ def outcome_lines(found: Outcome) -> list[str]:
     note = "the numbers below a pair have no verdict; the others are means over the pairs"
     pairs = [note, *on_pairs(found).lines("configuration"), ""] if found.pairs else []
     hours = f"{found.seconds / 3600:.2f} hours of training"
-    cost = f"{found.test_evaluations} test evaluations, {hours}, on {found.train_on} images"
+    cost = f"{plural(found.test_evaluations, 'test evaluation')}, {hours}, on {found.train_on} images"
     tables = [
         *arms(found).lines("configuration"),
         "",

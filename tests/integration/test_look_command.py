@@ -69,9 +69,9 @@ def test_logs_are_printed_whole_and_for_one_trial(command: Command, study: Study
     metrics = study.folder / "trials" / "0001" / "metrics.jsonl"
     metrics.write_text(json.dumps({"epoch": 1, "val/top1": 20.0, "time": 1.0}) + "\n")
     lines = command("logs", "by-hand", 1).out.splitlines()
-    assert lines[:2] == ["epoch 1  val/top1 20", "trial 1 complete, started 1 times"]
+    assert lines[:2] == ["epoch 1  val/top1 20", "trial 1 complete, started 1 time"]
     assert lines[3:] == ["trial 1: a warning", "in trials/0001/config.yaml"]
-    assert "trial 3 failed, started 1 times: out of memory" in command("logs", "by-hand", 3).out
+    assert "trial 3 failed, started 1 time: out of memory" in command("logs", "by-hand", 3).out
 
 
 def test_runs_of_a_confirmation_are_listed_and_shown(command: Command, root: Path) -> None:

@@ -45,7 +45,7 @@ def test_status_of_one(command: Command) -> None:
     assert "stopped (its driver ended without saying why); continue with 'icd resume by-hand'" in said.out
     best = said.out.split("best by val/top1:")[1].splitlines()
     assert best[2].split()[:3] == ["1", "50", "4"]
-    assert "pruning: 1 trials stopped, 2 epochs saved (17%)" in said.out
+    assert "pruning: 1 trial stopped, 2 epochs saved (17%)" in said.out
 
 
 @pytest.mark.usefixtures("study")
@@ -227,7 +227,7 @@ def test_what_the_study_has_under_way_is_interrupted_wherever_one_looks_unless_s
         assert f"5,{state}," in command("trials", "by-hand", "--csv").out
         assert f"trial 5: {state}" in command("show", "by-hand", 5).out
         assert json.loads(command("show", "by-hand", 5, "--json").out)["state"] == state
-        assert f"trial 5 {state}, started 1 times" in command("logs", "by-hand", 5).out
+        assert f"trial 5 {state}, started 1 time" in command("logs", "by-hand", 5).out
         assert command("report", "by-hand", "-o", page).code == 0
         assert f"1 {state}" in page.read_text()
         assert search.trials("by-hand")[5].state == search.trial_rows("by-hand")[5]["state"] == state

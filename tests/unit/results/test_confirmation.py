@@ -317,7 +317,7 @@ def test_another_round_is_the_last_one_but_for_what_is_asked(
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "2 configurations on 4 seeds: 2 trainings of 4 epochs, on train",
-        "6 runs of earlier rounds are taken over",
+        "taken over from earlier rounds: 6 runs",
         "  trial 3",
         "  KD",
     ]
