@@ -4,10 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import portfolio
 import recorded
 from surrogate import Surrogate
 
@@ -16,7 +18,11 @@ LONG = [[1.0, 3.0, 90.0], [2.0, 2.0, 80.0], [3.0, 1.0, 79.8]]
 
 def table_of(path: Path, curves: list[list[float]], ends: list[str] | None = None) -> Path:
     rows = [
-        {"parameters": {"training.lr": place}, "top1": curve, "end": (ends or ["complete"] * len(curves))[place]}
+        {
+            "parameters": {"training.lr": 0.1 + place / 100},
+            "top1": curve,
+            "end": (ends or ["complete"] * len(curves))[place],
+        }
         for place, curve in enumerate(curves)
     ]
     path.write_text(json.dumps({"name": "pair", "metric": "val/top1", "curves": rows}))
@@ -94,3 +100,26 @@ def test_trees_foretell_configurations_of_a_recorded_space_by_those_near_them() 
     assert one.shape == (27,)
     assert 0 < abs(one[-1] - other[-1]) < 5 * 0.5
     assert (one == task.curve(task.sample[0], 1)).all()
+
+
+def test_a_portfolio_has_what_is_good_everywhere_and_then_what_the_first_lacks() -> None:
+    values = np.array([[9.0, 8.0, 1.0, 2.0], [1.0, 8.0, 9.0, 2.0]])
+    assert portfolio.portfolio(values, 3, range(4)) == [1, 0, 2]
+    assert portfolio.portfolio(values, 2, [0, 3]) == [0, 3]  # only of those that are allowed
+
+
+def test_what_other_tables_choose_is_told_beside_the_best_of_random_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for name, last in (("one", [0.1, 3.0, 2.0]), ("other", [7.0, 9.0, 8.0]), ("third", [50.0, 60.0, 70.0])):
+        rows = [
+            {"parameters": {"training.lr": 0.1 + at / 100}, "top1": [v], "end": "complete"} for at, v in enumerate(last)
+        ]
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps({"name": name, "curves": rows}))
+    assert portfolio.main([*map(str, files), "--size", "1"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("3 configurations that all tables have, 3 near the preset's rate")
+    assert "one.json: the others choose 3.00" in said
+    assert "| 1 | 60.00 | 60.00 |" in said  # the mean of three, and what the two others found best
