@@ -1,17 +1,18 @@
 """A recorded table of learning curves as a search space: trees that were fitted to it foretell any configuration.
 
-What trees foretell is smoother than what was recorded: a configuration that nobody trained is worth about what those
-near it are. ``known`` says how well they order the recorded ones, each foretold by the trees that have not seen it.
+The trees foretell the place among the recorded values of each epoch, since a few that fail would outweigh all others.
+What they foretell is smoother than what was recorded: what nobody trained is worth about what lies near it is worth.
+``known`` says how well they order the recorded ones, each foretold by the trees that have not seen it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from scipy.stats import spearmanr
+from scipy.stats import norm, rankdata, spearmanr
 from sklearn.ensemble import ExtraTreesRegressor
 
 from icd.config.read_sweep import read_sweep
@@ -41,12 +42,15 @@ class Surrogate:
         curves_CE = np.array([row["top1"] for row in rows])
         share_E = np.arange(1, epochs + 1) / epochs * curves_CE.shape[1]
         curves_CE = np.array([np.interp(share_E, np.arange(1, len(curve) + 1), curve) for curve in curves_CE])
+        self._sorted_CE = np.sort(curves_CE, axis=0)
+        self._scores_C = norm.ppf((np.arange(len(rows)) + 0.5) / len(rows))  # of the worst value to the best
+        scores_CE = norm.ppf((rankdata(curves_CE, axis=0) - 0.5) / len(rows))
         self._trees = ExtraTreesRegressor(300, bootstrap=True, oob_score=True, random_state=0)
-        self._trees.fit(np.array([self._encoded(row["parameters"]) for row in rows]), curves_CE)
+        self._trees.fit(np.array([self._encoded(row["parameters"]) for row in rows]), scores_CE)
         self.known = float(spearmanr(self._trees.oob_prediction_[:, -1], curves_CE[:, -1]).statistic)
         drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         self.sample = [self.suggest(drawn.ask()) for _ in range(1500)]
-        finals_S = self._trees.predict(np.array([self._encoded(point) for point in self.sample]))[:, -1]
+        finals_S = self._curves(self.sample)[:, -1]
         self.best, self.median = np.quantile(finals_S, (0.998, 0.5)).tolist()
 
     def suggest(self, trial: Any) -> dict[str, Any]:
@@ -56,19 +60,20 @@ class Surrogate:
 
     def true(self, point: Point) -> float:
         """Give the final value of a point in points of top-1."""
-        return float(self._curve_E(point)[-1])
+        return float(self._curves([point])[0, -1])
 
     def curve(self, point: Point, seed: int) -> np.ndarray:
         """Give what a training with a seed reports after each epoch: two seeds differ all along, and by epochs."""
         chance = np.random.default_rng([self.seed, 2, seed])
         by_epoch_E = np.linspace(0.7, 0.15, self.epochs) * chance.standard_normal(self.epochs)
-        seen_E = self._curve_E(point) + NOISE * chance.standard_normal() + by_epoch_E
+        seen_E = self._curves([point])[0] + NOISE * chance.standard_normal() + by_epoch_E
         curve_E: np.ndarray = np.clip(seen_E, 0.1, 100)
         return curve_E
 
-    def _curve_E(self, point: Point) -> np.ndarray:
-        curve_E: np.ndarray = self._trees.predict(self._encoded(point)[None])[0]
-        return curve_E
+    def _curves(self, points: Sequence[Point]) -> np.ndarray:
+        scores_PE = self._trees.predict(np.array([self._encoded(point) for point in points]))
+        columns = zip(scores_PE.T, self._sorted_CE.T, strict=True)
+        return np.array([np.interp(scores_P, self._scores_C, values_C) for scores_P, values_C in columns]).T
 
     def _encoded(self, point: Point) -> np.ndarray:
         given = _numbers(point)
