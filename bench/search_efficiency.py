@@ -205,7 +205,7 @@ def run(job: Job, most: int, shapes: Path | None) -> dict[str, Any]:
     began = time.perf_counter()
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
     drive(ledger, sweep, None, EPOCHS)
-    space: Any = tables.TableSpace(task.suggest, EPOCHS)
+    space: Any = tables.TableSpace(sweep, task.suggest, EPOCHS)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         context, tracker = RunContext(folder=Path(name), root=Path(name)), Tracker(lambda line: None)
         driver = SweepController(sweep, space, ledger, tracker, tables.PREPARED, context, lambda line: None)

@@ -152,8 +152,8 @@ class TableSpace:
 
     enqueued: tuple[Any, ...] = ()
 
-    def __init__(self, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
-        self.suggest, self.epochs = suggest, epochs
+    def __init__(self, sweep: SweepConfig, suggest: Callable[[Any], dict[str, Any]], epochs: int = 1) -> None:
+        self.sweep, self.suggest, self.epochs = sweep, suggest, epochs
 
     def read(self, document: Mapping[str, Any]) -> TableConfig:
         return TableConfig(document, self.epochs)
@@ -230,7 +230,7 @@ def ours(table: Table | Branching, seed: int, workers: int, sampler: str) -> Ite
     )
     ledger = Ledger.create(optuna.storages.InMemoryStorage(), sweep, {"digest": ""})
     drive(ledger, sweep, None, 1)
-    space: Any = TableSpace(table.suggest)
+    space: Any = TableSpace(sweep, table.suggest)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         tracker = Tracker(lambda line: None)
