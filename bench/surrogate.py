@@ -81,8 +81,8 @@ class Surrogate:
 
 
 def _numbers(point: Point) -> dict[str, float]:
-    """Write categories as flags, and weights as shares of their sum."""
+    """Write categories as flags, and weights as shares of their sum; the driver's own part is no parameter."""
     words = {f"{name}={value}": 1.0 for name, value in point.items() if isinstance(value, str)}
-    numbers = {name: float(value) for name, value in point.items() if not isinstance(value, str)}
+    numbers = {name: float(value) for name, value in point.items() if isinstance(value, int | float)}
     weights = {name: value for name, value in numbers.items() if "_scale_weights." in name}
     return words | numbers | {name: value / sum(weights.values()) for name, value in weights.items()}

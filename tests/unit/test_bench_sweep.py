@@ -5,12 +5,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import no_op
 import search_efficiency
 import synthetic
 import tables
+
+RECORDED = Path(tables.__file__).parent / "recordings" / "curves-digits100.json"
 
 
 def test_every_trial_of_the_made_up_sweep_is_begun_and_completes(tmp_path: Path) -> None:
@@ -20,8 +23,9 @@ def test_every_trial_of_the_made_up_sweep_is_begun_and_completes(tmp_path: Path)
     assert [record.state for record in driver.ledger.records()] == ["complete"] * 4
 
 
-def test_curves_that_are_made_up_are_searched_until_the_budget_is_used() -> None:
-    found = search_efficiency.run(("power", 0, "random"), 5, None)
+@pytest.mark.parametrize("family", ["power", str(RECORDED)])
+def test_curves_that_are_made_up_are_searched_until_the_budget_is_used(family: str) -> None:
+    found = search_efficiency.run((family, 0, "random"), 5, None)
     assert len(found["regret"]) == 10
     assert found["complete"] >= 1
 
