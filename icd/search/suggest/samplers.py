@@ -109,7 +109,7 @@ def subsample_history(
 
 
 class SteadySampler(BaseSampler):
-    """Any sampler of Optuna, seeded anew for every draw, that does not see baselines outside the space.
+    """Any sampler of Optuna, seeded anew for every draw, that sees no trials without parameters, such as baselines.
 
     After ten duplicates in a row it gives the first point that no trial has, or draws at random where a space has no
     list of points.
