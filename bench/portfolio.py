@@ -1,6 +1,6 @@
 """Which few configurations are good on every recorded pair, and are they good starts on a pair that chose none of them?
 
-    python bench/portfolio.py bench/recordings/curves-*.json [--size 5]
+    python bench/portfolio.py TABLE TABLE ... [--size 5]
 
 The tables must be of one design. Points that all tables have whole are compared by their rank in each. A portfolio is
 grown point by point: each time the one is added with which the best rank of the portfolio is highest in the mean over
